@@ -1,0 +1,73 @@
+"""The front desk: every public name, and the module that it lives in.
+
+Names are resolved on first use (PEP 562), so `import stepzero` loads neither torch nor jax nor numba.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test holds the two lists against each other
+    from stepzero import errors as errors
+    from stepzero import laws as laws
+    from stepzero.errors import StepZeroError as StepZeroError
+    from stepzero.laws import Constant as Constant
+    from stepzero.laws import DeltaOrthogonal as DeltaOrthogonal
+    from stepzero.laws import Dirac as Dirac
+    from stepzero.laws import Identity as Identity
+    from stepzero.laws import Kaiming as Kaiming
+    from stepzero.laws import Kept as Kept
+    from stepzero.laws import LeCun as LeCun
+    from stepzero.laws import Normal as Normal
+    from stepzero.laws import Orthogonal as Orthogonal
+    from stepzero.laws import Sparse as Sparse
+    from stepzero.laws import TruncatedNormal as TruncatedNormal
+    from stepzero.laws import Uniform as Uniform
+    from stepzero.laws import VarianceScaling as VarianceScaling
+    from stepzero.laws import Xavier as Xavier
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = MappingProxyType(
+    {
+        # rooms
+        "errors": "stepzero.errors",
+        "laws": "stepzero.laws",
+        # errors
+        "StepZeroError": "stepzero.errors",
+        # laws
+        "Constant": "stepzero.laws",
+        "DeltaOrthogonal": "stepzero.laws",
+        "Dirac": "stepzero.laws",
+        "Identity": "stepzero.laws",
+        "Kept": "stepzero.laws",
+        "Normal": "stepzero.laws",
+        "Orthogonal": "stepzero.laws",
+        "Sparse": "stepzero.laws",
+        "TruncatedNormal": "stepzero.laws",
+        "Uniform": "stepzero.laws",
+        # recipes
+        "Kaiming": "stepzero.laws",
+        "LeCun": "stepzero.laws",
+        "VarianceScaling": "stepzero.laws",
+        "Xavier": "stepzero.laws",
+    }
+)
+
+__all__ = tuple(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'stepzero' has no attribute {name!r}")
+    module = import_module(home)
+    found = module if home == f"stepzero.{name}" else getattr(module, name)
+    globals()[name] = found  # the next look-up does not come here
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, "__version__"])
