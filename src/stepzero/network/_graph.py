@@ -44,7 +44,7 @@ class Node:
     args: tuple[Any, ...]  # as recorded, tensors replaced by Ref
     kwargs: dict[str, Any]
     arguments: dict[str, Any]  # every argument by its schema name, defaults filled in, tensors replaced by Ref
-    inputs: tuple[int, ...]  # values read, in argument order
+    inputs: tuple[int, ...]  # values read, in argument order (not where only the shape is read: zeros_like, expand_as)
     outputs: tuple[int, ...]  # values made
     module: str = ""  # path of the module that ran it
     call: int = 0  # which call of that module
@@ -52,6 +52,7 @@ class Node:
     grad: bool = True  # False: a gradient stops here
     writes: tuple[int, ...] = ()  # values (ids) that an in-place op overwrote
     random: bool = False
+    region: str = ""  # the custom autograd.Function call that it is part of ("RoundFunction#1")
 
 
 @dataclass(slots=True)

@@ -1,0 +1,14 @@
+"""Network: a model as data. Capture runs it on meta; replay proves the record on real tensors."""
+
+from ._capture import capture as capture
+from ._graph import Graph as Graph
+from ._graph import Node as Node
+from ._graph import Ref as Ref
+from ._graph import Value as Value
+from ._inputs import ModelInputs as ModelInputs
+from ._inputs import TensorSpec as TensorSpec
+from ._inputs import parse_spec as parse_spec
+from ._inputs import real_inputs as real_inputs
+from ._replay import leaves as leaves
+from ._replay import replay as replay
+from ._walk import tensors_in as tensors_in

@@ -1,0 +1,81 @@
+"""Leave the process as it was: random states, grad mode, switches of torch, caches that kept tensors on meta."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore the global random states of torch, Python and NumPy."""
+    python, cpu = random.getstate(), torch.get_rng_state()
+    numpy = sys.modules.get("numpy")
+    array = None if numpy is None else numpy.random.get_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        torch.set_rng_state(cpu)
+        if numpy is not None:
+            numpy.random.set_state(array)
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+
+
+@contextlib.contextmanager
+def eager_switches() -> Iterator[None]:
+    """Switch off what hides ops from a dispatch mode or refuses a single example, and back on."""
+    import torch.fx.experimental._config as fx_config
+
+    fast, size_check = torch.backends.mha.get_fastpath_enabled(), torch.nn.functional._verify_batch_size
+    assume = fx_config.meta_nonzero_assume_all_nonzero
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.nn.functional._verify_batch_size = _any_batch_size
+    fx_config.meta_nonzero_assume_all_nonzero = True
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.nn.functional._verify_batch_size = size_check
+        fx_config.meta_nonzero_assume_all_nonzero = assume
+
+
+def _any_batch_size(size: Any) -> None:
+    """Accept one value per channel in training: no statistics are computed on meta."""
+
+
+@contextlib.contextmanager
+def below_autograd(wanted: bool) -> Iterator[None]:
+    """Keep autograd and autocast out, so that composite ops arrive whole."""
+    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU).add(torch._C.DispatchKey.AutocastCUDA)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch._C._ExcludeDispatchKeyGuard(autocast))
+        if wanted:
+            stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+        yield
+
+
+def clear_caches_holding_meta() -> None:
+    """Clear `functools.lru_cache`s that now hold tensors on meta: the user's next real forward would meet them."""
+    for thing in gc.get_objects():
+        if type(thing) is functools._lru_cache_wrapper and _holds_meta(thing, depth=4):
+            thing.cache_clear()
+
+
+def _holds_meta(thing: Any, depth: int) -> bool:
+    if isinstance(thing, torch.Tensor):
+        return thing.device.type == "meta"
+    if depth == 0 or isinstance(thing, (type, str, torch.nn.Module)) or callable(thing) and depth < 4:
+        return False
+    return any(_holds_meta(part, depth - 1) for part in gc.get_referents(thing))

@@ -1,0 +1,120 @@
+"""Shapes for ops that torch cannot run on meta: what it refuses, what depends on numbers, what it unrolls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from stepzero.network._known import Known, Shadows
+from stepzero.network._ops import Schema, arguments_of
+from stepzero.network._walk import replace_tensors
+
+Rule = Callable[[dict[str, Any]], Any]
+
+
+def run_on_meta(func: Any, schema: Schema, args: Any, kwargs: Any, shadows: Shadows | None, known: Known) -> Any:
+    """Run an op on meta, or say by other means what shapes it makes."""
+    rule = RULES.get(schema.op)
+    if rule is not None and not schema.written:
+        made = rule(arguments_of(schema, args, kwargs) | {"known": known})
+        if made is not None:
+            return made
+    if torch.Tag.dynamic_output_shape in func.tags and shadows is not None:
+        return stand_ins(shadows.run(func))
+    if schema.op in ("index", "index_put"):
+        args = (args[0], _masks_as_indices(args[1], known), *args[2:])
+    try:
+        return func(*args, **kwargs)
+    except (RuntimeError, NotImplementedError):
+        if shadows is None or schema.written:
+            raise
+        return stand_ins(shadows.run(func))
+
+
+def stand_ins(result: Any) -> Any:
+    """Return `result` with each tensor replaced by one on meta of the same geometry."""
+    return replace_tensors(stand_in, result)
+
+
+def stand_in(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on meta with the shape, strides and type of `tensor`."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _masks_as_indices(indices: Any, known: Known) -> Any:
+    """Replace boolean masks whose numbers are known by index tensors of the right length."""
+    replaced: list[Any] = []
+    for index in indices:
+        shadow = None if index is None or index.dtype not in (torch.bool, torch.uint8) else known.get(index)
+        if shadow is None:
+            replaced.append(index)
+        else:
+            replaced += [stand_in(part) for part in shadow.tensor.nonzero(as_tuple=True)]
+    return replaced
+
+
+def _lstm(a: dict[str, Any]) -> Any:
+    hidden, cell = a["hx"]
+    return _sequence(a, hidden), torch.empty_like(hidden), torch.empty_like(cell)
+
+
+def _rnn(a: dict[str, Any]) -> Any:
+    return _sequence(a, a["hx"]), torch.empty_like(a["hx"])
+
+
+def _sequence(a: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:
+    steps = a["input"] if "input" in a else a["data"]
+    return torch.empty(
+        *steps.shape[:-1], hidden.shape[-1] * (2 if a["bidirectional"] else 1), dtype=steps.dtype, device="meta"
+    )
+
+
+def _grouped_mm(a: dict[str, Any]) -> torch.Tensor:
+    """(M, K) @ (G, K, N) → (M, N); (M, K) @ (K, N) with groups along K → (G, M, N); (G, M, K) @ (G, K, N) → bmm."""
+    left, right = a["self"], a["mat2"]
+    groups = (
+        ()
+        if left.dim() == right.dim() == 2 and a["offs"] is None
+        else tuple(a["offs"].shape)
+        if a["offs"] is not None
+        else ()
+    )
+    lead = {(2, 3): (), (2, 2): groups, (3, 3): tuple(left.shape[:1]), (3, 2): ()}[(left.dim(), right.dim())]
+    return left.new_empty((*lead, left.shape[-2], right.shape[-1]), dtype=a["out_dtype"] or left.dtype)
+
+
+def _nms(a: dict[str, Any]) -> torch.Tensor:
+    return a["dets"].new_empty(a["dets"].shape[:1], dtype=torch.int64)  # as if every box were kept
+
+
+def _repeat_interleave(a: dict[str, Any]) -> Any:
+    """Return the repeated tensor when the numbers of repetitions are known."""
+    repeats = a["repeats"]
+    shadow = a["known"].get(repeats) if isinstance(repeats, torch.Tensor) else None
+    if shadow is None or "self" not in a:
+        return None
+    flat = a["self"].flatten() if a["dim"] is None else a["self"]
+    dim = 0 if a["dim"] is None else a["dim"]
+    shape = list(flat.shape)
+    total = int(shadow.tensor.sum()) * (shape[dim] if shadow.tensor.numel() == 1 else 1)
+    shape[dim] = total
+    return flat.new_empty(shape)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        # meta unrolls time
+        "lstm": _lstm,
+        "gru": _rnn,
+        "rnn_tanh": _rnn,
+        "rnn_relu": _rnn,
+        # meta refuses other types than bfloat16
+        "_grouped_mm": _grouped_mm,
+        # the shape depends on numbers
+        "torchvision::nms": _nms,
+        "repeat_interleave": _repeat_interleave,
+    }
+)

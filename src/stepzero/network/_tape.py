@@ -1,0 +1,128 @@
+"""Which recorded value each live tensor stands for, through views and in-place writes.
+
+A write bumps the version of the storage. A tensor that is read later, and whose view of that storage is stale, first goes
+through a synthetic `alias_update` node that mixes its old value with what was written since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from stepzero.network._graph import Graph, Kind, Value
+
+Geometry = tuple[tuple[int, ...], tuple[int, ...], int]  # size, stride, offset
+
+
+@dataclass(slots=True)
+class Write:
+    """One in-place write: the value written, and where in the storage."""
+
+    value: int
+    geometry: Geometry
+    dtype: torch.dtype
+
+
+@dataclass(slots=True)
+class Entry:
+    """A live tensor: the value that it stood for when its storage had this version."""
+
+    tensor: torch.Tensor  # kept alive: ids are reused otherwise
+    value: int
+    version: int
+
+
+@dataclass(slots=True)
+class Storage:
+    """The writes to one storage, and the last value with each geometry."""
+
+    writes: list[Write] = field(default_factory=list)
+    views: dict[Geometry, int] = field(default_factory=dict)  # → id of a tensor
+
+
+Update = Callable[[Entry, Write], int]
+
+
+class Tape:
+    """The live tensors of a capture."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._entries: dict[int, Entry] = {}
+        self._storages: dict[int, Storage] = {}
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self._entries
+
+    def leaf(self, tensor: torch.Tensor, kind: Kind, names: tuple[str, ...] = ()) -> Value:
+        """Register a tensor that no op made."""
+        value = self.new(tensor, kind, names)
+        value.from_input, value.from_parameter = kind == "input", kind == "parameter"
+        self.stands_for(tensor, value.id)
+        return value
+
+    def new(self, tensor: torch.Tensor, kind: Kind = "op", names: tuple[str, ...] = ()) -> Value:
+        """Append a value shaped like `tensor` to the graph."""
+        value = Value(len(self.graph.values), kind, names, tuple(tensor.shape), tensor.dtype)
+        self.graph.values.append(value)
+        return value
+
+    def stands_for(self, tensor: torch.Tensor, value: int) -> None:
+        """Let `tensor` stand for `value` from now on."""
+        storage = self._storage(tensor)
+        self._entries[id(tensor)] = Entry(tensor, value, len(storage.writes))
+        storage.views[geometry(tensor)] = id(tensor)
+
+    def written(self, tensor: torch.Tensor, value: int) -> None:
+        """Say that the memory of `tensor` now holds `value`."""
+        self._storage(tensor).writes.append(Write(value, geometry(tensor), tensor.dtype))
+        self.stands_for(tensor, value)
+
+    def read(self, tensor: torch.Tensor, update: Update) -> int:
+        """Return the value that `tensor` holds now; `update` records an `alias_update` and returns its value."""
+        entry, storage = self._entries[id(tensor)], self._storage(tensor)
+        for write in storage.writes[entry.version :]:
+            same = write.geometry == geometry(tensor) and write.dtype == tensor.dtype
+            if same:
+                entry.value = write.value
+            elif _overlap(write.geometry, geometry(tensor)):
+                entry.value = update(entry, write)
+        entry.version = len(storage.writes)
+        return entry.value
+
+    def adopt(self, tensor: torch.Tensor) -> bool:
+        """Register a tensor that came without an op but views known memory (`nn.Parameter(x)`); say if it did."""
+        storage = self._storages.get(_key(tensor))
+        twin = None if storage is None else storage.views.get(geometry(tensor))
+        if twin is None or self._entries[twin].tensor.dtype != tensor.dtype:
+            return False
+        entry = self._entries[twin]
+        self._entries[id(tensor)] = Entry(tensor, entry.value, entry.version)
+        return True
+
+    def _storage(self, tensor: torch.Tensor) -> Storage:
+        return self._storages.setdefault(_key(tensor), Storage())
+
+
+def geometry(tensor: torch.Tensor) -> Geometry:
+    """Return size, stride and offset of a tensor in its storage."""
+    return tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset()
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _overlap(a: Geometry, b: Geometry) -> bool:
+    """Say whether two views may touch the same element (by their first and last elements)."""
+    (a_first, a_last), (b_first, b_last) = _extent(a), _extent(b)
+    return a_first <= b_last and b_first <= a_last
+
+
+def _extent(where: Geometry) -> tuple[int, int]:
+    size, stride, offset = where
+    if 0 in size:
+        return 1, 0
+    return offset, offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
