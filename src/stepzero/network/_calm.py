@@ -36,18 +36,27 @@ def eager_switches() -> Iterator[None]:
     """Switch off what hides ops from a dispatch mode or refuses a single example, and back on."""
     import torch.fx.experimental._config as fx_config
 
-    fast, size_check = torch.backends.mha.get_fastpath_enabled(), torch.nn.functional._verify_batch_size
-    assume = fx_config.meta_nonzero_assume_all_nonzero
+    fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    torch.nn.functional._verify_batch_size = _any_batch_size
-    fx_config.meta_nonzero_assume_all_nonzero = True
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with (
+            torch.compiler.set_stance("force_eager"),
+            _set(torch.nn.functional, "_verify_batch_size", _any_batch_size),
+            _set(fx_config, "meta_nonzero_assume_all_nonzero", True),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        torch.nn.functional._verify_batch_size = size_check
-        fx_config.meta_nonzero_assume_all_nonzero = assume
+
+
+@contextlib.contextmanager
+def _set(holder: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)
 
 
 def _any_batch_size(size: Any) -> None:
@@ -76,6 +85,6 @@ def clear_caches_holding_meta() -> None:
 def _holds_meta(thing: Any, depth: int) -> bool:
     if isinstance(thing, torch.Tensor):
         return thing.device.type == "meta"
-    if depth == 0 or isinstance(thing, (type, str, torch.nn.Module)) or callable(thing) and depth < 4:
+    if depth == 0 or isinstance(thing, (type, str, torch.nn.Module)) or (callable(thing) and depth < 4):
         return False
     return any(_holds_meta(part, depth - 1) for part in gc.get_referents(thing))

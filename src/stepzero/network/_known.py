@@ -97,7 +97,7 @@ class Known:
         return needed <= LIMIT and self._bytes + needed <= BUDGET
 
 
-def finite(func: Callable[..., Any], tensor: torch.Tensor) -> torch.Tensor:
+def finite(func: Callable[..., torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
     """Return what isnan, isinf or isfinite say of a tensor without bad values, in one element of memory."""
     return func(torch.zeros((), dtype=tensor.dtype)).expand(tensor.shape)
 

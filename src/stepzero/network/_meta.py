@@ -72,21 +72,15 @@ def _sequence(a: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _grouped_mm(a: dict[str, Any]) -> torch.Tensor:
+def _grouped_mm(a: dict[str, Any]) -> Any:
     """(M, K) @ (G, K, N) → (M, N); (M, K) @ (K, N) with groups along K → (G, M, N); (G, M, K) @ (G, K, N) → bmm."""
     left, right = a["self"], a["mat2"]
-    groups = (
-        ()
-        if left.dim() == right.dim() == 2 and a["offs"] is None
-        else tuple(a["offs"].shape)
-        if a["offs"] is not None
-        else ()
-    )
+    groups = () if a["offs"] is None else tuple(a["offs"].shape)
     lead = {(2, 3): (), (2, 2): groups, (3, 3): tuple(left.shape[:1]), (3, 2): ()}[(left.dim(), right.dim())]
     return left.new_empty((*lead, left.shape[-2], right.shape[-1]), dtype=a["out_dtype"] or left.dtype)
 
 
-def _nms(a: dict[str, Any]) -> torch.Tensor:
+def _nms(a: dict[str, Any]) -> Any:
     return a["dets"].new_empty(a["dets"].shape[:1], dtype=torch.int64)  # as if every box were kept
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -64,7 +64,7 @@ class Schema:
     takes_device: bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def schema_of(func: Any) -> Schema:
     """Return what the schema of an `OpOverload` says."""
     schema, op = func._schema, op_name(func)

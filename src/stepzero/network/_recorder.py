@@ -37,7 +37,7 @@ class Recorder(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, graph: Graph, scope: Scope, *, on_meta: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph, self.scope, self.on_meta = graph, scope, on_meta
         self.tape, self.known = Tape(graph), Known()
         self.stand_ins: dict[int, torch.Tensor] = {}  # id of a real tensor → its stand-in on meta

@@ -108,11 +108,11 @@ class Tape:
 
 def geometry(tensor: torch.Tensor) -> Geometry:
     """Return size, stride and offset of a tensor in its storage."""
-    return tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset()
+    return tuple(tensor.shape), tuple(tensor.stride()), int(tensor.storage_offset())
 
 
 def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _overlap(a: Geometry, b: Geometry) -> bool:

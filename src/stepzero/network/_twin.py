@@ -105,7 +105,7 @@ def _shallow(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
             twin[group] = {name: memo.get(id(tensor), tensor) for name, tensor in vars(module)[group].items()}
         twin["_modules"] = {name: copies.get(id(child), child) for name, child in vars(module)["_modules"].items()}
         for name, thing in list(twin.items()):
-            if name.endswith("_hooks") or name.endswith("_hooks_with_kwargs"):
+            if name.endswith(("_hooks", "_hooks_with_kwargs")):
                 twin[name] = copy.copy(thing)
     return copies[id(model)]
 

@@ -1,0 +1,90 @@
+"""What capture does when a forward pass does not run on meta: climb to the next way of running it, and say why."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from stepzero.errors import CaptureError, InputError, StepZeroError
+from stepzero.network._attempt import Attempt, Rung
+from stepzero.network._graph import Graph
+from stepzero.network._inputs import ModelInputs
+
+META = Rung("meta", on_meta=True, below=True)
+META_AUTOGRAD = Rung("meta+autograd", on_meta=True, below=False)  # the model calls autograd inside
+REAL = Rung("real", on_meta=False, below=True)  # control flow reads activations
+REAL_AUTOGRAD = Rung("real+autograd", on_meta=False, below=False)
+
+LIMIT = 4 * 2**30  # bytes of parameters and buffers that a run on real tensors may allocate
+
+
+def climb(model: nn.Module, call: ModelInputs, training: bool | None) -> Graph:
+    """Return the graph from the first rung on which the forward pass runs.
+
+    Raises:
+        InputError: if the model refuses the inputs on real tensors too.
+        CaptureError: if the model is too large for a run on real tensors.
+    """
+    first, graph = _try(META, META_AUTOGRAD, model, call, training)
+    if graph is not None:
+        return graph
+    needed = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    if needed > LIMIT:
+        raise CaptureError(_too_large(first, needed)) from first.error
+    second, graph = _try(REAL, REAL_AUTOGRAD, model, call, training)
+    if graph is None:
+        raise InputError(_refused(second, model, call)) from second.error
+    graph.assumed = (
+        *graph.assumed,
+        f"ran on real tensors, since meta failed at {first.attempt.where()}: {first.error}",
+    )
+    return graph
+
+
+class Failure:
+    """An attempt that raised, and what."""
+
+    def __init__(self, attempt: Attempt, error: Exception) -> None:
+        self.attempt, self.error = attempt, error
+
+
+def _try(
+    rung: Rung, with_autograd: Rung, model: nn.Module, call: ModelInputs, training: bool | None
+) -> tuple[Failure, Graph | None]:
+    """Run below autograd, then with it if the model seems to call it."""
+    failures: list[Failure] = []
+    for choice in (rung, with_autograd):
+        attempt = Attempt(choice)
+        try:
+            return failures[0] if failures else Failure(attempt, Exception()), attempt.run(model, call, training)
+        except StepZeroError:
+            raise
+        except Exception as error:
+            failures.append(Failure(attempt, error))
+            if not _asks_for_autograd(error):
+                break
+    return failures[0], None
+
+
+def _asks_for_autograd(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and "grad" in str(error)
+
+
+def _too_large(failure: Failure, needed: int) -> str:
+    return (
+        f"the forward pass does not run on meta: at {failure.attempt.where()}: {_words(failure.error)}. With "
+        f"{needed / 2**30:.0f} GiB of weights it is too large to be run for real. Check the inputs "
+        "first; if they fit, capture a smaller configuration of the same model, or switch that branch off."
+    )
+
+
+def _refused(failure: Failure, model: nn.Module, call: ModelInputs) -> str:
+    return (
+        f"the forward pass failed at {failure.attempt.where()}: {_words(failure.error)}. "
+        f"The inputs were {call.describe(model.forward)}. Pass inputs that model(...) itself accepts."
+    )
+
+
+def _words(error: Exception) -> str:
+    """Return the first line of an error, with its type."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
