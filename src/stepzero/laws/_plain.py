@@ -1,0 +1,56 @@
+"""Laws and recipes to plain data and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any
+
+from stepzero.errors import LawError
+
+from ._base import Law
+from ._elementwise import Constant, Kept, Normal, Sparse, TruncatedNormal, Uniform
+from ._matrices import DeltaOrthogonal, Dirac, Identity, Orthogonal
+
+LAWS: Mapping[str, type[Law]] = MappingProxyType(
+    {
+        law.kind: law
+        for law in (
+            Normal,
+            Uniform,
+            TruncatedNormal,
+            Orthogonal,
+            DeltaOrthogonal,
+            Dirac,
+            Identity,
+            Sparse,
+            Constant,
+            Kept,
+        )
+    }
+)
+
+
+def from_dict(data: Mapping[str, Any]) -> Law:
+    """Return the law that `law.to_dict()` described.
+
+    Raises:
+        LawError: if the kind is unknown, or a setting is missing, unknown or impossible.
+
+    Examples:
+        >>> from_dict({"law": "normal", "std": 0.1, "mean": 0.0})
+        Normal(std=0.1)
+    """
+    settings = dict(data)
+    kind = settings.pop("law", None)
+    if kind not in LAWS:
+        raise LawError(f"law={kind!r} is not a law. Choose one of {', '.join(LAWS)}.")
+    law = LAWS[kind]
+    known = {field.name for field in fields(law)}
+    if unknown := sorted(settings.keys() - known):
+        raise LawError(f"{kind}: unknown setting {unknown[0]!r}. It takes {', '.join(sorted(known)) or 'none'}.")
+    try:
+        return law(**settings)
+    except TypeError as error:
+        raise LawError(f"{kind}: {error}. It takes {', '.join(sorted(known))}.") from None
