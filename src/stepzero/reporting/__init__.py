@@ -1,0 +1,22 @@
+"""Reports: a value in, a string out.
+
+Values describe themselves as a `Document` (a title, paragraphs, tables); `text`, `markdown` and `html` set it.
+The room imports nothing but the errors, so every other room may print itself through it.
+"""
+
+from ._cells import count as count
+from ._cells import fan as fan
+from ._cells import law_name as law_name
+from ._cells import number as number
+from ._cells import shape as shape
+from ._check import check_document as check_document
+from ._document import Block as Block
+from ._document import Column as Column
+from ._document import Document as Document
+from ._document import Items as Items
+from ._document import Table as Table
+from ._html import html as html
+from ._json import dumps as dumps
+from ._markdown import markdown as markdown
+from ._plan import plan_document as plan_document
+from ._text import text as text
