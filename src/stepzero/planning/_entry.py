@@ -96,14 +96,12 @@ class Entry:
                 f"{name}: an entry has the fields {', '.join(sorted(known))}; shape, dtype and law are needed."
             )
         try:
-            numbers = {key: float(data[key]) for key in NUMBERS if data.get(key) is not None}
-            words = {key: str(data[key]) for key in WORDS if key in data}
+            fields: dict[str, Any] = {key: float(data[key]) for key in NUMBERS if data.get(key) is not None}
+            fields |= {key: str(data[key]) for key in WORDS if key in data}
             law = from_dict(data["law"])
         except (LawError, TypeError, ValueError) as error:
             raise PlanError(f"{name}: {error}") from None
-        return cls(
-            name, tuple(data["shape"]), data["dtype"], law, reasons=tuple(data.get("reasons", ())), **numbers, **words
-        )
+        return cls(name, tuple(data["shape"]), data["dtype"], law, reasons=tuple(data.get("reasons", ())), **fields)
 
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from ._document import Document, Items, Table
@@ -27,7 +28,7 @@ def _table(table: Table) -> list[str]:
     return ["<table>", "<thead>", _row("th", titles, aligns), "</thead>", "<tbody>", *body, "</tbody>", "</table>"]
 
 
-def _row(tag: str, cells: tuple[str, ...], aligns: list[str]) -> str:
+def _row(tag: str, cells: tuple[str, ...], aligns: Sequence[str]) -> str:
     made = (
         f'<{tag} style="text-align:{align}">{escape(cell)}</{tag}>' for cell, align in zip(cells, aligns, strict=True)
     )
