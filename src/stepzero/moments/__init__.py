@@ -1,0 +1,17 @@
+"""How signals travel: the moments of every activation and gradient, before a weight is drawn."""
+
+from stepzero.moments._call import Call as Call
+from stepzero.moments._call import Load as Load
+from stepzero.moments._call import Rule as Rule
+from stepzero.moments._call import Weights as Weights
+from stepzero.moments._propagate import Flow as Flow
+from stepzero.moments._propagate import OnUnknown as OnUnknown
+from stepzero.moments._propagate import is_weight_op as is_weight_op
+from stepzero.moments._propagate import propagate as propagate
+from stepzero.moments._signal import Knob as Knob
+from stepzero.moments._signal import Moments as Moments
+from stepzero.moments._signal import Signal as Signal
+from stepzero.moments._table import RULES as RULES
+from stepzero.moments._weights import OPERATORS as OPERATORS
+from stepzero.moments._weights import input_argument as input_argument
+from stepzero.moments._weights import weight_argument as weight_argument

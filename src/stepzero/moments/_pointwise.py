@@ -1,0 +1,185 @@
+"""Pointwise functions of a Gaussian: composed while their operands share a root, integrated when someone asks.
+
+x·sigmoid(x), hard-swish written out, ReLU followed by max pooling: each is one function of one Gaussian, and
+only the joint rule is right. So a pointwise op only extends the pending function of its root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stepzero.moments import _roles as R
+from stepzero.moments._signal import Moments, Signal, Source
+from stepzero.theory._hermite import Expansion, PiecewiseLinear, expand, pair
+
+Array = NDArray[np.float64]
+
+EXACT_ROWS = 1500  # beyond, (mean, sd) is rounded before the quadrature
+ROUNDING = 2e-4  # relative in sd, in units of sd for the mean
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """An elementwise function with the places where it or its derivative jumps."""
+
+    key: str  # equal keys are equal functions
+    function: Callable[[Tensor], Tensor]
+    kinks: tuple[float, ...] = ()
+    linear: PiecewiseLinear | None = None  # the same function in closed form
+    slope_spread: float = 0.0  # variance of a random negative slope (RReLU in training)
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Return value and derivative at an array of points."""
+        with torch.enable_grad():
+            z = torch.from_numpy(np.ascontiguousarray(x)).requires_grad_()
+            y = self.function(z)
+            (slope,) = torch.autograd.grad(y.sum(), z) if y.requires_grad else (torch.zeros_like(z),)
+        return y.detach().expand_as(z).numpy(), slope.numpy()
+
+    def expand(self, mean: Array, sd: Array) -> Expansion:
+        """Return its Hermite expansion at each (mean, sd)."""
+        if self.linear is None:
+            return expand(self, self.kinks, mean, sd)
+        result = self.linear.expand(mean, sd)
+        if not self.slope_spread:
+            return result
+        negative = PiecewiseLinear(0.0, 1.0, (0.0,), (-1.0,)).expand(mean, sd)
+        return Expansion(
+            result.coefficients,
+            result.second + self.slope_spread * negative.second,
+            result.slope_second + self.slope_spread * negative.slope_second,
+        )
+
+    def after(self, inner: Pointwise) -> Pointwise:
+        """Return self ∘ inner."""
+        if inner is IDENTITY:
+            return self
+        kinks = tuple(sorted({*inner.kinks, *_preimage(inner.function, self.kinks)}))
+        outer = self.function
+        return Pointwise(f"{self.key}({inner.key})", lambda z: outer(inner.function(z)), kinks)
+
+
+IDENTITY = Pointwise("x", lambda z: z, (), PiecewiseLinear(0.0, 1.0))
+
+
+def apply(phi: Pointwise, x: Signal) -> Signal:
+    """Return φ(x), pending."""
+    root, inner = root_of(x)
+    return pending(root, phi.after(inner))
+
+
+def root_of(x: Signal) -> tuple[Signal, Pointwise]:
+    """Return the Gaussian that a signal is a function of, and the function."""
+    if x.source is None:
+        return x, IDENTITY
+    assert isinstance(x.source.phi, Pointwise)
+    return x.source.root, x.source.phi
+
+
+def pending(root: Signal, phi: Pointwise) -> Signal:
+    """Return φ(root) with moments that are computed when first read."""
+    return Signal(root.shape, root.roles, source=Source(root, phi, lambda: evaluate(root, phi)))
+
+
+def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Tensor]:
+    """Return the moments and the carrier of φ(root) for a Gaussian root.
+
+    Exact for infinite width (Daniely et al. 2016, Poole et al. 2016 eq. 3); a pair at another place is formed
+    with the average of the other place's coefficients.
+    """
+    m = root.moments
+    mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
+    shape = tuple(mean.shape)
+    sd = variance.clamp_min(0.0).sqrt()
+    e = expand_unique(phi, mean.numpy().ravel(), sd.numpy().ravel())
+    a = e.coefficients.reshape(*shape, -1)
+    other = _average_places(a, root.roles)
+    mean_o, sd_o = (_average_places(t.numpy()[..., None], root.roles)[..., 0] for t in (mean, sd))
+    own, far = (mean.numpy(), sd.numpy()), (mean_o, sd_o)
+    values: dict[tuple[int, int], Tensor] = {}
+
+    def paired(t: Tensor, second: tuple[Array, Array], b: Array) -> Tensor:
+        if (key := (id(t), id(b))) not in values:
+            rho = _correlation(t.numpy(), own, second)
+            values[key] = torch.from_numpy(pair(a, b, rho))
+        return values[key]
+
+    second = torch.from_numpy(e.second.reshape(shape))
+    slope = torch.from_numpy(e.slope_second.reshape(shape))
+    moments = Moments(
+        torch.from_numpy(np.ascontiguousarray(a[..., 0])),
+        second,
+        paired(m.near, own, a),
+        paired(m.elsewhere, far, other),
+        paired(m.across, own, a),
+        paired(m.apart, far, other),
+    )
+    return moments, root.carrier * slope
+
+
+def expand_unique(phi: Pointwise, mean: Array, sd: Array) -> Expansion:
+    """Expand at unique (mean, sd) only; many different ones are first rounded to 2e-4."""
+    if mean.size <= 4:
+        return phi.expand(mean, sd)
+    keys, back = np.unique(mean + 1j * sd, return_inverse=True)
+    if keys.size > EXACT_ROWS and phi.linear is None:
+        keys, back = _rounded(mean, sd)
+    e = phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag))
+    return Expansion(e.coefficients[back], e.second[back], e.slope_second[back])
+
+
+def _rounded(mean: Array, sd: Array) -> tuple[NDArray[np.complex128], NDArray[np.intp]]:
+    """Round sd on a logarithmic grid and the mean on a grid of that sd."""
+    level = np.round(np.log(np.maximum(sd, 1e-150)) / ROUNDING)
+    coarse = np.exp(level * ROUNDING) * (sd > 0)
+    shift = np.where(sd > 0, np.round(mean / np.maximum(coarse, 1e-150) / ROUNDING) * ROUNDING * coarse, mean)
+    keys, back = np.unique(shift + 1j * coarse, return_inverse=True)
+    return keys, back
+
+
+def _correlation(product: Array, own: tuple[Array, Array], other: tuple[Array, Array]) -> Array:
+    """Return the correlation behind E[x x'], for x and x' of given (mean, sd)."""
+    scale = own[1] * other[1]
+    covariance = product - own[0] * other[0]
+    return np.asarray(np.clip(np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0), -1.0, 1.0))
+
+
+def _average_places(a: Array, roles: R.Roles) -> Array:
+    """Average over position axes, kept with size 1 (the last axis of `a` is extra)."""
+    if a.ndim - 1 != len(roles):
+        return a
+    places = tuple(d for d in R.axes(roles, "position") if a.shape[d] > 1)
+    return np.asarray(a.mean(axis=places, keepdims=True)) if places else a
+
+
+def _preimage(f: Callable[[Tensor], Tensor], targets: Sequence[float]) -> list[float]:
+    """Return where f crosses the targets, to 1e-12, looking at |x| ≤ 60."""
+    if not targets:
+        return []
+    grid = torch.linspace(-60.0, 60.0, 24001, dtype=torch.float64)
+    y = f(grid).detach()
+    found: list[float] = []
+    for target in targets:
+        sign = torch.sign(y - target)
+        alone = (sign[1:-1] == 0) & (sign[:-2] != 0) & (sign[2:] != 0)
+        found += [float(grid[i + 1]) for i in torch.nonzero(alone).flatten()[:64]]
+        for i in torch.nonzero(sign[:-1] * sign[1:] < 0).flatten()[:64]:
+            found.append(_bisect(f, target, float(grid[i]), float(grid[i + 1])))
+    return found
+
+
+def _bisect(f: Callable[[Tensor], Tensor], target: float, low: float, high: float) -> float:
+    def above(x: float) -> bool:
+        return bool(f(torch.tensor([x], dtype=torch.float64)).detach()[0] > target)
+
+    rising = above(high)
+    for _ in range(45):
+        middle = (low + high) / 2
+        low, high = (low, middle) if above(middle) == rising else (middle, high)
+    return (low + high) / 2

@@ -1,0 +1,150 @@
+"""Hermite expansions: how a pointwise function maps the moments and correlations of a Gaussian.
+
+With x = m + s·z and x' = m' + s'·z', corr(z, z') = ρ, and a_n = E[φ(m + s·z) h_n(z)] for the normalised
+Hermite polynomials h_n, Mehler's formula gives E[φ(x) φ(x')] = Σ_n a_n a'_n ρⁿ: one row of coefficients
+answers for every correlation (Daniely, Frostig & Singer 2016, §4 "dual activation").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from stepzero.theory._panels import panels
+
+Array = NDArray[np.float64]
+ValueAndSlope = Callable[[Array], tuple[Array, Array]]
+
+ORDER = 24  # coefficients beyond are gathered in the last one
+REACH = 9.0  # standard deviations; the Gaussian mass beyond is 2e-19
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A pointwise function of N(mean, sd²), one row for each (mean, sd)."""
+
+    coefficients: Array  # (rows, ORDER + 1); the last holds sqrt of what the others leave of the second moment
+    second: Array  # (rows,) E[φ²]
+    slope_second: Array  # (rows,) E[φ'²]
+
+    @property
+    def mean(self) -> Array:
+        """E[φ], shape (rows,)."""
+        return self.coefficients[:, 0]
+
+
+@dataclass(frozen=True, slots=True)
+class PiecewiseLinear:
+    """φ(x) = intercept + slope·x + Σ_j bends_j · relu(x - kinks_j): every moment in closed form."""
+
+    intercept: float
+    slope: float
+    kinks: tuple[float, ...] = ()
+    bends: tuple[float, ...] = ()
+
+    def __call__(self, x: Array) -> Array:
+        """Evaluate φ."""
+        y = self.intercept + self.slope * x
+        for kink, bend in zip(self.kinks, self.bends, strict=True):
+            y = y + bend * np.maximum(x - kink, 0.0)
+        return y
+
+    def expand(self, mean: Array, sd: Array) -> Expansion:
+        """Return the expansion at each (mean, sd), in closed form."""
+        a = np.zeros((mean.size, ORDER + 1))
+        a[:, 0] = self.intercept + self.slope * mean
+        a[:, 1] = self.slope * sd
+        for kink, bend in zip(self.kinks, self.bends, strict=True):
+            a += bend * _relu_coefficients(mean - kink, sd)
+        second, slope_second = self._seconds(mean, sd)
+        return _closed(a, second, slope_second)
+
+    def _seconds(self, mean: Array, sd: Array) -> tuple[Array, Array]:
+        """E[φ²] and E[φ'²] as sums over the linear pieces."""
+        order = np.argsort(self.kinks)
+        kinks = np.array(self.kinks)[order]
+        slopes = self.slope + np.concatenate([[0.0], np.cumsum(np.array(self.bends)[order])])
+        starts = self.intercept - np.concatenate([[0.0], np.cumsum(np.array(self.bends)[order] * kinks)])
+        bounds = np.concatenate([[-np.inf], kinks, [np.inf]])
+        below = [_partial_moments(bound, mean, sd) for bound in bounds]
+        second, slope_second = np.zeros_like(mean), np.zeros_like(mean)
+        for left, right, slope, start in zip(below[:-1], below[1:], slopes, starts, strict=True):
+            p0, p1, p2 = (r - q for q, r in zip(left, right, strict=True))
+            second += slope**2 * p2 + 2.0 * slope * start * p1 + start**2 * p0
+            slope_second += slope**2 * p0
+        return second, slope_second
+
+
+def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array) -> Expansion:
+    """Return the expansion of any pointwise function by quadrature on panels cut at its kinks.
+
+    Args:
+        phi: Returns value and derivative at an array of points.
+        kinks: Where the function or its derivative jumps, in units of x.
+        mean: Shape (rows,).
+        sd: Standard deviations, shape (rows,), ≥ 0.
+    """
+    safe = np.maximum(sd, 1e-300)
+    corners = np.array(sorted({*kinks, *_scale_cuts(sd)}))
+    cuts = (corners[None, :] - mean[:, None]) / safe[:, None]
+    z, w = panels(cuts, -REACH, REACH)
+    value, slope = phi(mean[:, None] + sd[:, None] * z)
+    mass = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+    a = np.stack([np.sum(mass * value * h, axis=1) for h in _polynomials(z, ORDER)], axis=1)
+    return _closed(a, np.sum(mass * value**2, axis=1), np.sum(mass * slope**2, axis=1))
+
+
+def pair(a: Array, b: Array, rho: Array) -> Array:
+    """Return Σ_n a_n b_n ρⁿ along the last axis (Mehler's formula), by Horner's rule."""
+    total = np.zeros(np.broadcast_shapes(a.shape[:-1], b.shape[:-1], rho.shape))
+    for n in range(a.shape[-1] - 1, -1, -1):
+        total = total * rho + a[..., n] * b[..., n]
+    return total
+
+
+def _scale_cuts(sd: Array) -> tuple[float, ...]:
+    """Cuts at the activation's own scale, needed once the Gaussian is much wider than it."""
+    return (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0) if sd.size and float(sd.max()) > 2.0 else ()
+
+
+def _closed(a: Array, second: Array, slope_second: Array) -> Expansion:
+    """Put what the kept coefficients leave of E[φ²] into the last one, so that ρ = 1 is exact."""
+    rest = second - np.sum(a[:, :-1] ** 2, axis=1)
+    a[:, -1] = np.sqrt(np.maximum(rest, 0.0))
+    return Expansion(a, second, slope_second)
+
+
+def _polynomials(z: Array, order: int) -> list[Array]:
+    """h_0 … h_order, the Hermite polynomials of unit norm under N(0, 1)."""
+    h = [np.ones_like(z), z]
+    for n in range(1, order):
+        h.append((z * h[n] - np.sqrt(n) * h[n - 1]) / np.sqrt(n + 1.0))
+    return h
+
+
+def _relu_coefficients(mean: Array, sd: Array) -> Array:
+    """a_n of relu: a_0 = mΦ + sφ, a_1 = sΦ, a_n = sφ(t)·h_{n-2}(-t)/sqrt(n(n-1)), at t = m/s."""
+    t = np.where(sd > 0.0, mean / np.where(sd > 0.0, sd, 1.0), np.sign(mean) * 40.0)
+    bell = np.exp(-0.5 * t * t) / np.sqrt(2.0 * np.pi)
+    a = np.empty((mean.size, ORDER + 1))
+    a[:, 0] = mean * ndtr(t) + sd * bell
+    a[:, 1] = sd * ndtr(t)
+    h = _polynomials(-np.clip(t, -12.0, 12.0), ORDER)
+    for n in range(2, ORDER + 1):
+        a[:, n] = sd * bell * h[n - 2] / np.sqrt(n * (n - 1.0))
+    return a
+
+
+def _partial_moments(bound: float, mean: Array, sd: Array) -> tuple[Array, Array, Array]:
+    """E[1], E[x] and E[x²] over x < bound, for x ~ N(mean, sd²)."""
+    if np.isinf(bound):
+        full = float(bound > 0)
+        return np.full_like(mean, full), full * mean, full * (mean**2 + sd**2)
+    t = np.where(sd > 0.0, (bound - mean) / np.where(sd > 0.0, sd, 1.0), np.sign(bound - mean) * 40.0)
+    bell = np.exp(-0.5 * t * t) / np.sqrt(2.0 * np.pi)
+    p0 = ndtr(t)
+    return p0, mean * p0 - sd * bell, (mean**2 + sd**2) * p0 - sd * (mean + bound) * bell
