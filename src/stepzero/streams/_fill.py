@@ -1,0 +1,227 @@
+"""Fill an array with the values of a law: which elements of the logical tensor it holds decides them, nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepzero.errors import LawError
+from stepzero.laws import (
+    Constant,
+    DeltaOrthogonal,
+    Dirac,
+    Identity,
+    Law,
+    Normal,
+    Orthogonal,
+    Sparse,
+    TruncatedNormal,
+    Uniform,
+)
+
+from ._draws import DRAWS, draw_of
+from ._engine import Engine, EngineName, engine, spread
+from ._key import Purpose, checked_seed, key
+from ._orthogonal import delta_orthogonal, orthogonal
+from ._patterns import dirac, identity, sparse
+from ._region import Region
+from ._storage import Storage, empty, require_fit, storage
+
+WHOLE = (
+    Orthogonal,
+    DeltaOrthogonal,
+    Sparse,
+)  # laws whose elements depend on one another: made for all rows asked at once
+
+
+def fill(
+    array: NDArray[Any],
+    law: Law,
+    seed: int,
+    name: str,
+    index: Region | None = None,
+    *,
+    dtype: str | None = None,
+    threads: int | None = 1,
+    engine: EngineName = "auto",
+) -> None:
+    """Write into `array` the values of `law` in the stream of (seed, name), at the elements that `index` says it holds.
+
+    Args:
+        array: Of any strides; float16, float32, float64, complex64, complex128, or uint16 for the bits of bfloat16.
+        law: Distribution of the whole tensor.
+        seed: 0 ≤ seed < 2^64.
+        name: Canonical name of the parameter.
+        index: Which elements of the logical tensor the array holds; all of it by default.
+        dtype: Number format, where the array's type does not tell: "bfloat16".
+        threads: How many threads share the work; None for all cores.
+        engine: `numpy`, `numba`, or `auto`: numba where it is installed and the array is large. The bits are the same.
+
+    Raises:
+        LawError: if the law cannot be drawn for this shape or dtype, or the array cannot be written; nothing is written then.
+        SeedError: if the seed is out of range.
+
+    Examples:
+        >>> whole = draw(Normal(1.0), (6, 4), seed=0, name="weight")
+        >>> shard = np.empty((3, 4), np.float32)
+        >>> fill(shard, Normal(1.0), 0, "weight", Region((6, 4))[3:])
+        >>> bool((shard == whole[3:]).all())
+        True
+    """
+    region = Region(array.shape) if index is None else index
+    kind = storage(dtype or array.dtype, array.dtype)
+    require_drawable(law, region.full_shape, kind)
+    _require_writable(array, region)
+    key(seed, name)
+    job = Job(array, region, plain(law), seed, name, kind, _engine(engine, region.size), threads)
+    for part in job.split() if region.size else ():
+        WRITERS[type(part.law)](part)
+
+
+def draw(
+    law: Law, shape: tuple[int, ...], seed: int, name: str, dtype: str = "float32", *,
+    threads: int | None = 1, engine: EngineName = "auto",
+) -> NDArray[Any]:  # fmt: skip
+    """Return a new array of this shape with the values of `law` in the stream of (seed, name); bfloat16 comes as 16-bit words.
+
+    Raises:
+        LawError: if the law cannot be drawn for this shape or dtype.
+        SeedError: if the seed is out of range.
+    """
+    kind = storage(dtype)
+    require_drawable(law, Region(tuple(shape)).full_shape, kind)
+    checked_seed(seed)
+    array = empty(tuple(shape), kind)
+    fill(array, law, seed, name, dtype=kind.name, threads=threads, engine=engine)
+    return array
+
+
+def require_drawable(law: Law, shape: tuple[int, ...], kind: Storage | str) -> None:
+    """Raise LawError unless a tensor of this shape and number format can follow the law."""
+    found = storage(kind) if isinstance(kind, str) else kind
+    if type(law) not in WRITERS:
+        raise LawError(
+            f"{law!r} has no values to draw. Laws that do: {', '.join(known.__name__ for known in WRITERS)}."
+        )
+    law.require(shape)
+    if found.parts == 2 and type(law) in WHOLE:
+        raise LawError(f"{law!r} is not defined for {found.name}: draw a real tensor, or give the law of its elements.")
+    require_fit(law, found.name, shape)
+    if type(simple := plain(law)) in DRAWS:
+        draw_of(simple)
+
+
+def plain(law: Law) -> Law:
+    """Return the constant that a law without spread is; any other law as it is."""
+    return Constant(law.mean) if type(law) in DRAWS and law.std == 0 else law
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One array to fill, checked."""
+
+    array: NDArray[Any]
+    region: Region
+    law: Law
+    seed: int
+    name: str
+    kind: Storage
+    engine: Engine
+    threads: int | None
+    purpose: Purpose | None = None
+
+    def split(self) -> list[Job]:
+        """Return the real jobs that make up a complex one: two streams, each with half of the variance."""
+        if self.kind.parts == 1:
+            return [self]
+        kind = storage(self.array.real.dtype)
+        imaginary = self.law if type(self.law) in DRAWS else Constant(0.0)
+        real = replace(self, array=self.array.real, kind=kind, purpose="re")
+        return [real, replace(real, array=self.array.imag, law=imaginary, purpose="im")]
+
+    def pieces(self) -> list[tuple[slice | Any, ...]]:
+        """Return slices that cut the array into chunks; the ellipsis keeps arrays without axes arrays."""
+        return [(*cut, ...) for cut in self.region.pieces(self.engine.chunk)]
+
+    def store(self, view: NDArray[Any], values: NDArray[np.float32]) -> None:
+        """Round values to the number format and write them."""
+        if self.kind.name != "bfloat16":
+            view[...] = values
+            return
+        bits = view if view.flags.c_contiguous else np.empty(view.shape, np.uint16)
+        self.engine.bfloat16(values.ravel(), bits.reshape(-1))
+        if bits is not view:
+            view[...] = bits
+
+
+def _drawn(job: Job) -> None:
+    """Write elements that are drawn alike and independently."""
+    recipe = draw_of(job.law, math.sqrt(0.5) if job.purpose else 1.0)
+    recipe = replace(recipe, shift=0.0) if job.purpose == "im" else recipe
+    stream = key(job.seed, job.name, job.purpose)
+
+    def write(cut: tuple[Any, ...]) -> None:
+        view = job.array[cut]
+        direct = view.dtype == np.float32 and view.flags.c_contiguous and view.flags.aligned
+        values = view if direct else np.empty(view.shape, np.float32)
+        job.engine.draw(values.reshape(-1), recipe, stream, *job.region[cut].runs())
+        if not direct:
+            job.store(view, values)
+
+    spread(write, job.pieces(), job.threads)
+
+
+def _constant(job: Job) -> None:
+    """Write one value, rounded once from the law's own number."""
+    if job.kind.name == "bfloat16":
+        job.store(job.array, np.full(job.array.shape, job.law.mean, np.float32))
+    else:
+        job.array[...] = job.law.mean
+
+
+class Maker(Protocol):
+    """What makes a region of a tensor in binary64."""
+
+    def __call__(
+        self, law: Any, seed: int, name: str, region: Region, engine: Engine, threads: int | None
+    ) -> NDArray[np.float64]:
+        """Return the values of the region."""
+        ...
+
+
+def _made(maker: Maker, whole: bool = False) -> Callable[[Job], None]:
+    def write(job: Job) -> None:
+        for cut in [(...,)] if whole else job.pieces():
+            values = maker(job.law, job.seed, job.name, job.region[cut], job.engine, job.threads)
+            job.store(job.array[cut], values.astype(np.float32))
+
+    return write
+
+
+def _require_writable(array: NDArray[Any], region: Region) -> None:
+    if array.shape != region.shape:
+        raise LawError(f"array of shape {array.shape} for a region of shape {region.shape} of {region.full_shape}.")
+    if not array.flags.writeable:
+        raise LawError(f"array of shape {array.shape} is read-only. Pass a writable one.")
+    if array.size and any(stride == 0 and size > 1 for stride, size in zip(array.strides, array.shape, strict=True)):
+        raise LawError(f"array of shape {array.shape} and strides {array.strides} has elements that share memory.")
+
+
+_engine = engine  # `fill` takes an argument of the same name
+
+WRITERS: Mapping[type[Law], Callable[[Job], None]] = MappingProxyType({
+    # drawn alike and independently
+    Normal: _drawn, Uniform: _drawn, TruncatedNormal: _drawn,
+    # one value
+    Constant: _constant,
+    # patterns
+    Dirac: _made(dirac), Identity: _made(identity), Sparse: _made(sparse, whole=True),
+    # matrices
+    Orthogonal: _made(orthogonal, whole=True), DeltaOrthogonal: _made(delta_orthogonal, whole=True),
+})  # fmt: skip

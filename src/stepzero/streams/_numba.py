@@ -1,0 +1,198 @@
+"""The same bits by compiled kernels: 64-bit lanes, scratch for 256 blocks, one loop per phase, so that each of them vectorises."""
+
+# The compiler infers the types of kernels from their first call; annotations would say nothing to it.
+# ruff: noqa: ANN001, ANN202
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from ._draws import ALL, Draw
+from ._engine import Engine
+from ._key import Key
+from ._values import table
+from ._words import MULTIPLIERS, ROUNDS, U64, WEYL
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+BLOCKS = 256  # of four words: all scratch stays in the first-level cache
+
+_TABLE = table()  # a global array is a constant to the compiler: gathers without alias checks
+_M0, _M1 = map(np.uint64, MULTIPLIERS)
+_W0, _W1 = map(np.uint64, WEYL)
+_LOW, _HALF, _TWO, _THREE, _ALL = map(np.uint64, (2**32 - 1, 32, 2, 3, ALL))
+
+
+def _kernel(function: _Function) -> _Function:
+    compiled: _Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    return compiled
+
+
+@_kernel
+def _philox(blocks, count, k0, k1, c2, c3, words):
+    for i in range(count):
+        x0, x1, x2, x3 = blocks[i] & _LOW, blocks[i] >> _HALF, c2, c3
+        a, e = k0, k1
+        for _ in range(ROUNDS):
+            p, q = x0 * _M0, x2 * _M1
+            x0, x1, x2, x3 = (q >> _HALF) ^ x1 ^ a, q & _LOW, (p >> _HALF) ^ x3 ^ e, p & _LOW
+            a, e = (a + _W0) & _LOW, (e + _W1) & _LOW
+        words[4 * i] = np.uint32(x0)
+        words[4 * i + 1] = np.uint32(x1)
+        words[4 * i + 2] = np.uint32(x2)
+        words[4 * i + 3] = np.uint32(x3)
+
+
+@_kernel
+def _uniform(words, count, values, scale):
+    for i in range(count):
+        odd = np.int32(words[i] >> np.uint32(8)) * np.int32(2) + np.int32(1 - 2**24)
+        values[i] = np.float32(odd) * scale
+
+
+@_kernel
+def _levels(words, count, low, span):
+    for i in range(count):
+        words[i] = np.uint32(low + ((np.uint64(words[i]) * span) >> _HALF))
+
+
+@_kernel
+def _normal(words, count, values, bits, scale):
+    for i in range(count):
+        level = words[i]
+        mirrored = level ^ np.uint32(np.int32(level) >> np.int32(31))  # 2^32 - 1 - level above the middle
+        values[i] = np.float32(np.int32(mirrored | np.uint32(1)))
+    for i in range(count):
+        u = np.uint64(bits[i] - np.uint32(127 << 23))
+        cell, t = _TABLE[np.int64(u >> np.uint64(18))], u & np.uint64(2**18 - 1)
+        c1, c2 = (cell >> np.uint64(13)) & np.uint64(2**21 - 1), cell & np.uint64(2**13 - 1)
+        slope = c1 - ((c2 * t) >> np.uint64(17))
+        bits[i] = np.uint32((cell >> np.uint64(34)) - ((slope * t) >> np.uint64(18)))
+    for i in range(count):
+        sign = np.int32(~words[i]) >> np.int32(31)  # -1 below the middle
+        z = (np.int32(bits[i]) ^ sign) - sign
+        values[i] = np.float32(z) * scale
+
+
+@_kernel
+def _clamp(values, count, low, high):
+    for i in range(count):
+        value = values[i] if values[i] > low else low
+        values[i] = value if value < high else high
+
+
+@_kernel
+def _shift(values, count, shift):
+    for i in range(count):
+        values[i] = np.float32(np.float64(values[i]) + shift)
+
+
+@_kernel
+def _take(start, at, width, room):
+    """Return first block, number of blocks, and the place in the row after them (its width when the row is done)."""
+    first = (start + np.uint64(at)) >> _TWO
+    count = np.int64(((start + np.uint64(width - 1)) >> _TWO) - first) + 1
+    if count > room:
+        return first, room, np.int64(((first + np.uint64(room)) << _TWO) - start)
+    return first, count, width
+
+
+@_kernel
+def _gather(starts, row, at, width, blocks):
+    """Collect the next blocks to compute, of as many rows as fit."""
+    count = 0
+    while row < starts.size and count < BLOCKS:
+        first, taken, at = _take(starts[row], at, width, BLOCKS - count)
+        for j in range(taken):
+            blocks[count + j] = first + np.uint64(j)
+        count += taken
+        if at == width:
+            row, at = row + 1, 0
+    return count
+
+
+@_kernel
+def _scatter(starts, row, at, width, count, values, out, written):
+    """Write the wanted elements of those blocks; return the place after them."""
+    done = 0
+    while done < count:
+        _, taken, after = _take(starts[row], at, width, count - done)
+        first = 4 * done + np.int64((starts[row] + np.uint64(at)) & _THREE)
+        for j in range(after - at):
+            out[written + j] = values[first + j]
+        written += after - at
+        done += taken
+        row, at = (row + 1, 0) if after == width else (row, after)
+    return row, at, written
+
+
+@_kernel
+def _fill(out, starts, width, normal, key, scale, low, span, clamp_low, clamp_high, shift):
+    blocks, words = np.empty(BLOCKS, np.uint64), np.empty(4 * BLOCKS, np.uint32)
+    values = np.empty(4 * BLOCKS, np.float32)
+    bits = values.view(np.uint32)
+    row, at, written = 0, 0, 0
+    while written < out.size:
+        count = _gather(starts, row, at, width, blocks)
+        _philox(blocks, count, key[0], key[1], key[2], key[3], words)
+        if span != _ALL:
+            _levels(words, 4 * count, low, span)
+        if normal:
+            _normal(words, 4 * count, values, bits, scale)
+        else:
+            _uniform(words, 4 * count, values, scale)
+        if span != _ALL:
+            _clamp(values, 4 * count, clamp_low, clamp_high)
+        if shift != 0.0:
+            _shift(values, 4 * count, shift)
+        row, at, written = _scatter(starts, row, at, width, count, values, out, written)
+
+
+@_kernel
+def _bfloat16(values, out):
+    bits = values.view(np.uint32)
+    for i in range(bits.size):
+        out[i] = np.uint16((bits[i] + np.uint32(0x7FFF) + ((bits[i] >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@_kernel
+def _reflect(rows, vectors, scales, first, terms):
+    for r in range(rows.shape[0]):
+        row = rows[r]
+        for k in range(vectors.shape[0]):
+            start, vector = first + k, vectors[k]
+            length = row.size - start
+            for j in range(length):
+                terms[j] = row[start + j] * vector[start + j]
+            half = 1
+            while 2 * half < length:
+                half *= 2
+            while length > 1:
+                for j in range(length - half):
+                    terms[j] += terms[half + j]
+                length, half = half, half // 2
+            along = terms[0] * scales[k]
+            for j in range(start, row.size):
+                row[j] -= along * vector[j]
+
+
+def _draw(out: NDArray[np.float32], draw: Draw, key: Key, starts: U64, width: int) -> None:
+    if out.size:
+        _fill(
+            out, starts, width, draw.kind == "normal", tuple(map(np.uint64, key)), draw.scale,
+            np.uint64(draw.low), np.uint64(draw.span), *draw.clamp, draw.shift,
+        )  # fmt: skip
+
+
+def _householder(
+    rows: NDArray[np.float64], vectors: NDArray[np.float64], scales: NDArray[np.float64], first: int
+) -> None:
+    _reflect(rows, vectors, scales, first, np.empty(rows.shape[1]))
+
+
+NUMBA = Engine("numba", 2**19, _draw, _bfloat16, _householder)
