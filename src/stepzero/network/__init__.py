@@ -9,6 +9,10 @@ from ._inputs import ModelInputs as ModelInputs
 from ._inputs import TensorSpec as TensorSpec
 from ._inputs import parse_spec as parse_spec
 from ._inputs import real_inputs as real_inputs
+from ._names import Slot as Slot
+from ._names import buffer_slots as buffer_slots
+from ._names import canonical_name as canonical_name
+from ._names import parameter_slots as parameter_slots
 from ._replay import leaves as leaves
 from ._replay import replay as replay
 from ._walk import tensors_in as tensors_in

@@ -7,6 +7,7 @@ import functools
 import gc
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,13 +41,27 @@ def eager_switches() -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with (
-            torch.compiler.set_stance("force_eager"),
+            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]  # its profile of this run would outlive it
+            _unwarned(),  # a real run shows the model's own
+            _uncompiled(),
             _set(torch.nn.functional, "_verify_batch_size", _any_batch_size),
             _set(fx_config, "meta_nonzero_assume_all_nonzero", True),
         ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Run compiled submodules eagerly; where the compiler was never imported, there are none."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -78,7 +93,7 @@ def below_autograd(wanted: bool) -> Iterator[None]:
 def clear_caches_holding_meta() -> None:
     """Clear `functools.lru_cache`s that now hold tensors on meta: the user's next real forward would meet them."""
     for thing in gc.get_objects():
-        if type(thing) is functools._lru_cache_wrapper and _holds_meta(thing, depth=4):
+        if type(thing) is functools._lru_cache_wrapper and thing.cache_info().currsize and _holds_meta(thing, depth=4):
             thing.cache_clear()
 
 

@@ -49,7 +49,7 @@ class Node:
     module: str = ""  # path of the module that ran it
     call: int = 0  # which call of that module
     training: bool = False  # that module's mode
-    grad: bool = True  # False: a gradient stops here
+    grad: bool = True  # False: a gradient stops here; an in-place write lets it pass to the value overwritten as it is
     writes: tuple[int, ...] = ()  # values (ids) that an in-place op overwrote
     random: bool = False
     region: str = ""  # the custom autograd.Function call that it is part of ("RoundFunction#1")

@@ -56,6 +56,13 @@ def _masks_as_indices(indices: Any, known: Known) -> Any:
     return replaced
 
 
+def _linear(a: dict[str, Any]) -> Any:
+    x, weight = a["input"], a["weight"]
+    if weight.dim() != 2 or x.shape[-1:] != weight.shape[1:] or x.dtype != weight.dtype:
+        return None  # torch has the right words
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
 def _lstm(a: dict[str, Any]) -> Any:
     hidden, cell = a["hx"]
     return _sequence(a, hidden), torch.empty_like(hidden), torch.empty_like(cell)
@@ -100,6 +107,8 @@ def _repeat_interleave(a: dict[str, Any]) -> Any:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
+        # torch's way on meta imports its compiler first (1.5 s)
+        "linear": _linear,
         # meta unrolls time
         "lstm": _lstm,
         "gru": _rnn,

@@ -42,13 +42,20 @@ class Recorder(TorchDispatchMode):
         self.tape, self.known = Tape(graph), Known()
         self.stand_ins: dict[int, torch.Tensor] = {}  # id of a real tensor → its stand-in on meta
         self.failed: str = ""  # the op that raised, in words
+        self._left: dict[int, torch.Tensor] = {}  # real tensors that were taken out of the graph
         self._foreign: list[torch.Tensor] = []  # kept alive: their ids are keys
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch wraps __torch_dispatch__ in a guard whose first use imports its compiler (1.5 s)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if isinstance(func, torch._ops.HigherOrderOperator):
             return self._higher_order(func, args, kwargs)
         schema = schema_of(func)
+        if self._outside(schema, args, kwargs):
+            return self._run_outside(func, args, kwargs)
         args, kwargs = replace_tensors(self.at_home, args), replace_tensors(self.at_home, kwargs)
         if schema.answers:
             return self._answer(func, schema, args, kwargs)
@@ -69,8 +76,10 @@ class Recorder(TorchDispatchMode):
 
     def at_home(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor that the tape knows: itself, its stand-in on meta, or a constant made of it now."""
-        if tensor in self.tape or self.tape.adopt(tensor):
+        if tensor in self.tape:
             return tensor
+        if (source := self.tape.same_memory(tensor)) is not None:
+            return self._adopt(tensor, source)
         stand_in = self.stand_ins.get(id(tensor))
         if stand_in is not None:
             return stand_in
@@ -88,6 +97,43 @@ class Recorder(TorchDispatchMode):
     def value_of(self, tensor: torch.Tensor) -> int:
         """Return the value that a live tensor holds now."""
         return self._read(tensor)
+
+    def _adopt(self, tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """Take in a tensor that came without an op and shares memory with a known one.
+
+        Factories wrap their result anew; `nn.Parameter(x)` detaches.
+        """
+        func, value = torch.ops.aten.detach.default, self._read(source)
+        if self._is_constant(value):
+            return self._same(tensor, source)
+        node = Node(
+            id=len(self.graph.nodes),
+            op="detach",
+            func=func,
+            args=(Ref(value),),
+            kwargs={},
+            arguments={"self": Ref(value)},
+            inputs=(value,),
+            outputs=(),
+        )
+        made = self._made(self._place(node), tensor)
+        self.tape.stands_for(tensor, made.id, detached=True)
+        self._share_numbers(source, tensor)
+        self.known.show(tensor, made)
+        return tensor
+
+    def _same(self, tensor: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """Let another Python object stand for the value of `source`."""
+        self.tape.stands_for(tensor, self._read(source))
+        self._share_numbers(source, tensor)
+        return tensor
+
+    def _share_numbers(self, source: torch.Tensor, tensor: torch.Tensor) -> None:
+        if (shadow := self.known.get(source)) is not None:
+            self.known.put(tensor, shadow.tensor, certain=shadow.certain)
+
+    def _is_constant(self, value: int) -> bool:
+        return not (self.graph.values[value].from_parameter or self.graph.values[value].from_input)
 
     # What leaves the graph: Python numbers, and known tensors that are sent to the CPU
 
@@ -107,6 +153,23 @@ class Recorder(TorchDispatchMode):
         except (RuntimeError, NotImplementedError) as error:
             raise NeedsNumbersError(f"{schema.op} reads a number of an activation at {self.place}") from error
 
+    def _outside(self, schema: Schema, args: Any, kwargs: Any) -> bool:
+        """Say whether an op concerns only real tensors that are no part of the graph.
+
+        `x.cpu().numpy()` takes a tensor out, and `numpy` detaches it first: on a stand-in it would read no memory at all.
+        """
+        tensors = [t for a in (*args, *kwargs.values()) for t in tensors_of(a)]
+        if not self.on_meta or not tensors or any(t.device.type == "meta" for t in tensors):
+            return False
+        if schema.op in ("detach", "resolve_conj", "resolve_neg"):
+            return not any(id(t) in self.stand_ins for t in tensors)
+        return all(id(t) in self._left for t in tensors)
+
+    def _run_outside(self, func: Any, args: Any, kwargs: Any) -> Any:
+        result = func(*args, **kwargs)
+        self._left |= {id(t): t for t in tensors_of(result)}
+        return result
+
     def _leaving(self, schema: Schema, args: Any, kwargs: Any) -> torch.Tensor | None:
         """Return the real tensor when a known one is sent to the CPU (`x.cpu().numpy()`)."""
         if not self.on_meta or schema.op not in ("to", "_to_copy", "cpu"):
@@ -116,7 +179,9 @@ class Recorder(TorchDispatchMode):
         if shadow is None or [device.type for device in devices] != ["cpu"]:
             return None
         dtype = arguments_of(schema, args, kwargs).get("dtype")
-        return shadow.tensor.detach().clone() if dtype is None else shadow.tensor.to(dtype, copy=True)
+        left = shadow.tensor.detach().to(dtype=dtype or shadow.tensor.dtype, copy=True)
+        self._left[id(left)] = left
+        return left
 
     def _assume(self, what: str) -> None:
         self.graph.assumed = (*self.graph.assumed, f"{what} at {self.place}")
@@ -136,11 +201,17 @@ class Recorder(TorchDispatchMode):
         random = is_random(schema, arguments)
         shadows = None if random else self._shadows(schema, args, kwargs)
         result = self._run(func, schema, args, kwargs, shadows)
+        if schema.op == "detach" and not written and self._is_constant(self._read(args[0])):
+            return self._same(result, args[0])  # factories detach what they made
         result, fresh = self._without_aliases(result, reads, written)
         numbers = self._follow(func, schema, result, written, shadows)
         if (fresh or written) and not self._changes_nothing(schema, arguments, reads):
             node = self._node(func, schema, args, kwargs, arguments, reads, random)
-            self._outputs(node, schema, fresh, written, reads)
+            sources = [t for a in arguments.values() for t in tensors_of(a)]
+            for tensor in fresh:
+                detached = schema.op == "detach" or self.tape.views_detached(tensor, sources)
+                self.tape.stands_for(tensor, self._made(node, tensor).id, detached=detached)
+            self._overwrite(node, schema, written, reads)
             self._show(node, result, [*fresh, *written], numbers)
         return result
 
@@ -206,16 +277,14 @@ class Recorder(TorchDispatchMode):
         self.graph.nodes.append(node)
         return node
 
-    def _outputs(self, node: Node, schema: Schema, fresh: Any, written: list[torch.Tensor], reads: Any) -> None:
-        """Make the values of a node: what it returns that is new, then what it wrote."""
-        for tensor in fresh:
-            self.tape.stands_for(tensor, self._made(node, tensor).id)
+    def _overwrite(self, node: Node, schema: Schema, written: list[torch.Tensor], reads: Any) -> None:
+        """Make the values that an in-place op leaves in the tensors that it wrote."""
         for tensor in written:
             value = self._made(node, tensor)
             if schema.views:
                 self.tape.stands_for(tensor, value.id)
             else:
-                self.tape.written(tensor, value.id)
+                self.tape.written(tensor, value.id, grad=node.grad)
         node.writes = tuple(reads[id(t)] for t in written)
 
     def _made(self, node: Node, tensor: torch.Tensor) -> Value:
@@ -247,6 +316,7 @@ class Recorder(TorchDispatchMode):
             outputs=(),
         )
         value = self._made(self._place(node), entry.tensor)
+        node.grad = write.grad and not write.detached and not entry.detached
         self.known.show(entry.tensor, value)
         return value.id
 

@@ -44,8 +44,7 @@ def replay(graph: Graph, tensors: Mapping[int, torch.Tensor], observe: Observe |
     device = next((t.device for t in tensors.values()), torch.device("cpu"))
     last = _last_uses(graph)
     for node in graph.nodes:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and node.grad):
-            made = run(node, live, device)
+        made = run(node, live, device)
         for value, tensor in zip(node.outputs, made, strict=True):
             live[value] = tensor if observe is None else observe(graph.values[value], tensor)
         for value in last.get(node.id, ()):
@@ -55,10 +54,23 @@ def replay(graph: Graph, tensors: Mapping[int, torch.Tensor], observe: Observe |
 
 def run(node: Node, live: Mapping[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
     """Run one node on live tensors and return what it makes, in the order of `node.outputs`."""
-    if node.func is None:
-        return [alias_update(node, live)]
-    written = {ref.id for ref in _written_refs(node)}
-    copies = {key: live[key].clone() for key in written}
+    with torch.set_grad_enabled(torch.is_grad_enabled() and node.grad):
+        if node.func is None:
+            new: list[torch.Tensor] = []
+            copies = {node.arguments["old"].id: alias_update(node, live)}
+        else:
+            new, copies = _run_op(node, live, device)
+    overwritten = copies.items()
+    if torch.is_grad_enabled() and not node.grad:
+        return [*new, *(_pass_gradient(live[key], tensor) for key, tensor in overwritten)]
+    return [*new, *(tensor for _, tensor in overwritten)]
+
+
+def _run_op(
+    node: Node, live: Mapping[int, torch.Tensor], device: torch.device
+) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
+    """Return what an op returned that is new, and the copies that it wrote to by the value that they replace."""
+    copies = {ref.id: live[ref.id].clone() for ref in _written_refs(node)}
 
     def real(thing: Any) -> Any:
         if isinstance(thing, Ref):
@@ -70,8 +82,29 @@ def run(node: Node, live: Mapping[int, torch.Tensor], device: torch.device) -> l
         return thing
 
     result = node.func(*real(node.args), **{name: real(a) for name, a in node.kwargs.items()})
-    new = [t for t in tensors_of(result) if not any(t is copy for copy in copies.values())]
-    return [*new, *(copies[ref.id] for ref in _written_refs(node))]
+    return [t for t in tensors_of(result) if not any(t is copy for copy in copies.values())], copies
+
+
+def _pass_gradient(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Return numbers that autograd did not see written, with the gradient of the value that they overwrote."""
+    if not old.requires_grad or old.shape != new.shape:
+        return new
+    passed: torch.Tensor = PassToOverwritten.apply(old, new.detach())  # type: ignore[no-untyped-call]
+    return passed
+
+
+class PassToOverwritten(torch.autograd.Function):
+    """The second argument, with the gradient of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Return the new numbers."""
+        return new.view_as(new)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Pass the gradient to the old value."""
+        return grads[0], None
 
 
 def alias_update(node: Node, live: Mapping[int, torch.Tensor]) -> torch.Tensor:

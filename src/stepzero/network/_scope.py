@@ -45,6 +45,8 @@ class Scope:
     def watch(self, model: nn.Module) -> None:
         """Hook every module of a twin; the hooks live and die with it."""
         for path, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks: its ops belong to the module that calls it
             module.register_forward_pre_hook(self._enter(path), prepend=True)
             module.register_forward_hook(self._leave(path))
 

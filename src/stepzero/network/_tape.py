@@ -6,7 +6,7 @@ through a synthetic `alias_update` node that mixes its old value with what was w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +23,8 @@ class Write:
     value: int
     geometry: Geometry
     dtype: torch.dtype
+    grad: bool  # False: written under no_grad
+    detached: bool  # written through a tensor that autograd does not connect to the others
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Entry:
     tensor: torch.Tensor  # kept alive: ids are reused otherwise
     value: int
     version: int
+    detached: bool = False  # it, or the tensor that it views, came from `detach`
 
 
 @dataclass(slots=True)
@@ -69,38 +72,43 @@ class Tape:
         self.graph.values.append(value)
         return value
 
-    def stands_for(self, tensor: torch.Tensor, value: int) -> None:
-        """Let `tensor` stand for `value` from now on."""
+    def stands_for(self, tensor: torch.Tensor, value: int, *, detached: bool | None = None) -> None:
+        """Let `tensor` stand for `value` from now on; `detached=None` keeps what is known of it."""
         storage = self._storage(tensor)
-        self._entries[id(tensor)] = Entry(tensor, value, len(storage.writes))
+        before = self._entries.get(id(tensor))
+        if detached is None:
+            detached = before is not None and before.detached
+        self._entries[id(tensor)] = Entry(tensor, value, len(storage.writes), detached)
         storage.views[geometry(tensor)] = id(tensor)
 
-    def written(self, tensor: torch.Tensor, value: int) -> None:
+    def written(self, tensor: torch.Tensor, value: int, *, grad: bool) -> None:
         """Say that the memory of `tensor` now holds `value`."""
-        self._storage(tensor).writes.append(Write(value, geometry(tensor), tensor.dtype))
+        detached = self._entries[id(tensor)].detached
+        self._storage(tensor).writes.append(Write(value, geometry(tensor), tensor.dtype, grad, detached))
         self.stands_for(tensor, value)
+
+    def views_detached(self, tensor: torch.Tensor, sources: Iterable[torch.Tensor]) -> bool:
+        """Say whether `tensor` shares memory with a source that is detached."""
+        return any(self._entries[id(s)].detached for s in sources if _key(s) == _key(tensor))
 
     def read(self, tensor: torch.Tensor, update: Update) -> int:
         """Return the value that `tensor` holds now; `update` records an `alias_update` and returns its value."""
         entry, storage = self._entries[id(tensor)], self._storage(tensor)
         for write in storage.writes[entry.version :]:
             same = write.geometry == geometry(tensor) and write.dtype == tensor.dtype
-            if same:
+            if same and write.grad and write.detached == entry.detached:
                 entry.value = write.value
             elif _overlap(write.geometry, geometry(tensor)):
                 entry.value = update(entry, write)
         entry.version = len(storage.writes)
         return entry.value
 
-    def adopt(self, tensor: torch.Tensor) -> bool:
-        """Register a tensor that came without an op but views known memory (`nn.Parameter(x)`); say if it did."""
+    def same_memory(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return a live tensor with the same view of the same memory."""
         storage = self._storages.get(_key(tensor))
         twin = None if storage is None else storage.views.get(geometry(tensor))
-        if twin is None or self._entries[twin].tensor.dtype != tensor.dtype:
-            return False
-        entry = self._entries[twin]
-        self._entries[id(tensor)] = Entry(tensor, entry.value, entry.version)
-        return True
+        found = None if twin is None else self._entries[twin].tensor
+        return found if found is not None and found.dtype == tensor.dtype else None
 
     def _storage(self, tensor: torch.Tensor) -> Storage:
         return self._storages.setdefault(_key(tensor), Storage())
