@@ -14,9 +14,10 @@ import numpy as np
 from stepzero.errors import ActivationError
 
 from ._elementwise import Array, Elementwise, Function
-from ._gaussian import NODES, REACH
+from ._gaussian import NODES, REACH, nodes
 
 _SAMPLES = np.linspace(-REACH, REACH, 257) + 1e-3  # no sample on a number that a person would choose as a kink
+_NOT_REAL = "it returns"
 FINEST = 1e-12  # a bend that is still there at this width is a kink
 _MOST_PANELS = 4000
 
@@ -32,6 +33,7 @@ def read_callable(function: Any) -> Elementwise:
         raise ActivationError(f"{function!r} is no activation. Give a name, a module or a function of arrays.")
     with _undisturbed():
         value = _checked(_adapted(function, name), name)
+        require_moments(value, name)
         cuts, jumps = find_cuts(value)
     return Elementwise(name, value, None, cuts, jumps)
 
@@ -62,6 +64,16 @@ def find_cuts(value: Function) -> tuple[tuple[float, ...], bool]:
         left, middle, right = left[~fine], middle[~fine], right[~fine]
         left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
     return tuple(sorted(cuts)), jumps
+
+
+def require_moments(value: Function, name: str) -> None:
+    """Raise ActivationError for a function that grows so fast that its moments do not exist."""
+    z, weight = nodes(0.0, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mass = weight * value(z) ** 4
+    total, far = float(np.sum(mass)), float(np.sum(mass[np.abs(z) > 12]))
+    if not np.isfinite(total) or far > 1e-6 * total:
+        raise ActivationError(f"{name} grows too fast: its moments under a normal preactivation are not finite.")
 
 
 def _misfit(value: Function, left: Array, right: Array, scale: float, tolerance: float) -> tuple[Any, Array]:
@@ -112,18 +124,21 @@ def _adapted(function: Callable[..., Any], name: str) -> Function:
     if _is_module(function):
         function = copy.deepcopy(function)  # its buffers must not move when it is called
         attempts = [_through_torch]
-    problem = ""
+    problems: list[str] = []
     for adapted in [attempt(function) for attempt in attempts]:
-        problem = _problem(adapted)
-        if not problem:
+        problems.append(_problem(adapted))
+        if not problems[-1]:
             return adapted
-    raise ActivationError(f"{name} cannot be evaluated on an array ({problem}).")
+    said = next((problem for problem in problems if problem.startswith(_NOT_REAL)), problems[-1])
+    raise ActivationError(f"{name} cannot be evaluated on an array ({said}).")
 
 
 def _problem(function: Function) -> str:
     """Return what a trial call raises, in a line; empty if it works."""
     try:
         function(_SAMPLES[:4])
+    except ActivationError as error:
+        return str(error)
     except Exception as error:  # a user's function may raise anything
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return ""
@@ -151,7 +166,7 @@ def _through_torch(function: Callable[..., Any]) -> Function:
 def _real(out: Any) -> Array:
     array = np.asarray(out)
     if array.dtype.kind not in "fiub":
-        raise ActivationError(f"it returns {array.dtype}, not real numbers")
+        raise ActivationError(f"{_NOT_REAL} {array.dtype}, not real numbers")
     return array.astype(np.float64)
 
 
@@ -187,5 +202,5 @@ def _lagrange(at: Array, to: Array) -> Array:
 
 
 _FIT_AT = np.polynomial.legendre.leggauss(NODES)[0]
-_TEST_AT = np.polynomial.legendre.leggauss(24)[0]
+_TEST_AT = np.concatenate([[-1.0], np.polynomial.legendre.leggauss(24)[0], [1.0]])  # a bend may hide beside a border
 _FIT_TO_TEST = _lagrange(_FIT_AT, _TEST_AT)

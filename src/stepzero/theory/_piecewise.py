@@ -6,7 +6,7 @@ import numpy as np
 
 from stepzero.errors import ActivationError
 
-from ._elementwise import Array, Elementwise, Function, number
+from ._elementwise import Array, Elementwise, Function, bends, number
 
 
 def identity() -> Elementwise:
@@ -103,7 +103,7 @@ def celu(alpha: float = 1.0) -> Elementwise:
     a = number("celu", "alpha", alpha)
     if a == 0:
         raise ActivationError("celu: alpha=0 divides by zero.")
-    return Elementwise("celu" if a == 1 else f"celu({a:g})", *_exponential_below(1.0, a, a), (0.0,))
+    return Elementwise("celu" if a == 1 else f"celu({a:g})", *_exponential_below(1.0, a, a), (*bends(1 / a), 0.0))
 
 
 def selu() -> Elementwise:

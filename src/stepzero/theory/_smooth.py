@@ -10,7 +10,8 @@ from scipy.special import erf, expit
 
 from stepzero.errors import ActivationError
 
-from ._elementwise import Array, Elementwise, number
+from ._elementwise import Array, Elementwise, bends, number
+from ._gaussian import REACH
 
 
 def sigmoid() -> Elementwise:
@@ -33,7 +34,7 @@ def softplus(beta: float = 1.0, threshold: float = 20.0) -> Elementwise:
         "softplus" if (b, t) == (1, 20) else f"softplus({b:g}, {t:g})",
         lambda x: np.where(b * x > t, x, np.logaddexp(0, b * x) / b),
         lambda x: np.where(b * x > t, 1.0, expit(b * x)),
-        (t / b,),
+        (*bends(b), t / b),
         jumps=t < 20,
     )
 
@@ -47,7 +48,7 @@ def squareplus(b: float = 4.0) -> Elementwise:
     def root(x: Array) -> Array:
         return np.asarray(np.sqrt(x**2 + b))
 
-    return Elementwise("squareplus", lambda x: (x + root(x)) / 2, lambda x: (1 + x / root(x)) / 2)
+    return Elementwise("squareplus", lambda x: (x + root(x)) / 2, lambda x: (1 + x / root(x)) / 2, bends(b**-0.5))
 
 
 def tanh() -> Elementwise:
@@ -94,6 +95,7 @@ def silu(beta: float = 1.0) -> Elementwise:
         "silu" if b == 1 else f"silu({b:g})",
         lambda x: x * expit(b * x),
         lambda x: expit(b * x) * (1 + b * x * expit(-b * x)),
+        bends(b),
     )
 
 
@@ -116,7 +118,11 @@ def mish() -> Elementwise:
 def sine(frequency: float = 1.0) -> Elementwise:
     """φ(x) = sin(ωx) (Sitzmann et al. 2020, SIREN, uses ω = 30)."""
     w = number("sin", "frequency", frequency)
-    return Elementwise("sin" if w == 1 else f"sin({w:g})", lambda x: np.sin(w * x), lambda x: w * np.cos(w * x))
+    if abs(w) > 1000:
+        raise ActivationError(f"sin: frequency={w!r} is above 1000, too fast to be integrated.")
+    turns = np.arange(-REACH, REACH, 4 / abs(w)) if abs(w) > 2 else ()  # under two thirds of a turn for each panel
+    name = "sin" if w == 1 else f"sin({w:g})"
+    return Elementwise(name, lambda x: np.sin(w * x), lambda x: w * np.cos(w * x), tuple(map(float, turns)))
 
 
 def cosine() -> Elementwise:
