@@ -1,0 +1,5 @@
+"""`python -m stepzero` is the command line."""
+
+from stepzero.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,5 @@
+EXAMPLES = ("stepzero check x",)
+
+
+def check() -> None:
+    """x."""

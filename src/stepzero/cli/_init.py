@@ -1,0 +1,5 @@
+EXAMPLES = ("stepzero init x",)
+
+
+def init() -> None:
+    """x."""

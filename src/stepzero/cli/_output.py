@@ -1,0 +1,28 @@
+"""Where results go: tables to a terminal, whole lines to a pipe, JSON where it is asked for."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Any
+
+import typer
+
+from stepzero import reporting
+
+
+def show(document: reporting.Document) -> None:
+    """Print a document: as wide as the terminal, or without any limit into a pipe."""
+    width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+    typer.echo(reporting.text(document, width))
+
+
+def show_json(data: Any) -> None:
+    """Print plain data as strict JSON."""
+    typer.echo(reporting.dumps(data), nl=False)
+
+
+def remark(line: str) -> None:
+    """Tell a person at a terminal what was done; a pipe gets results only."""
+    if sys.stderr.isatty():
+        typer.echo(line, err=True)

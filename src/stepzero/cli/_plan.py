@@ -1,0 +1,5 @@
+EXAMPLES = ("stepzero plan x",)
+
+
+def plan() -> None:
+    """x."""
