@@ -14,7 +14,7 @@ from stepzero.network._graph import Graph, Kind
 from stepzero.network._inputs import ModelInputs, TensorSpec, real_inputs
 from stepzero.network._meta import stand_in
 from stepzero.network._recorder import Recorder
-from stepzero.network._scope import Scope
+from stepzero.network._scope import Scope, canonical_path
 from stepzero.network._twin import Leaf, Twin, twin_of
 from stepzero.network._walk import tensors_in
 
@@ -46,7 +46,7 @@ class Attempt:
         twin = twin_of(model, on_meta=self.rung.on_meta)
         if training is not None:
             twin.model.train(training)
-        self.graph.modules = {path: type(module).__name__ for path, module in model.named_modules()}
+        self.graph.modules = {canonical_path(path): type(m).__name__ for path, m in model.named_modules()}
         _register_leaves(self.recorder, twin)
         homes = _register_inputs(self.recorder, model, call)
         self.scope.watch(twin.model)
@@ -65,7 +65,7 @@ class Attempt:
 def _register_leaves(recorder: Recorder, twin: Twin) -> None:
     for leaf in twin.leaves:
         kind: Kind = "parameter" if leaf.parameter else "buffer"
-        value = recorder.leaf(leaf.home, kind, tuple(leaf.names), _buffer_numbers(leaf))
+        value = recorder.leaf(leaf.home, kind, leaf.names, _buffer_numbers(leaf))
         table = recorder.graph.parameters if leaf.parameter else recorder.graph.buffers
         table |= dict.fromkeys(leaf.names, value.id)
         for tensor in leaf.copies:

@@ -10,6 +10,7 @@ from torch import nn
 
 from stepzero.network._graph import Graph, Node, Ref, Value
 from stepzero.network._inputs import real_inputs
+from stepzero.network._names import buffer_slots, parameter_slots
 from stepzero.network._ops import schema_of, tensors_of
 
 Observe = Callable[[Value, torch.Tensor], torch.Tensor]
@@ -20,7 +21,8 @@ def leaves(graph: Graph, model: nn.Module, inputs: Any) -> dict[int, torch.Tenso
 
     Inputs that were given as shapes are drawn (`real_inputs`).
     """
-    named = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    slots = (*parameter_slots(model).values(), *buffer_slots(model).values())
+    named = {name: slot.tensor for slot in slots for name in slot.names}
     found = {value: named[name] for name, value in (*graph.parameters.items(), *graph.buffers.items())}
     given = real_inputs(inputs).named(model.forward)
     return found | {value: given[name] for name, value in graph.inputs.items()}

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from stepzero.network._names import canonical_name
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -23,6 +25,16 @@ class Frame:
     @property
     def training(self) -> bool:
         return self.module is not None and self.module.training
+
+
+def canonical_path(path: str) -> str:
+    """Return a module's path without the segments of wrappers.
+
+    Examples:
+        >>> canonical_path("module._orig_mod.layers.0"), canonical_path("module")
+        ('layers.0', '')
+    """
+    return canonical_name(f"{path}.x").rpartition(".")[0]
 
 
 @dataclass(slots=True)
@@ -44,16 +56,17 @@ class Scope:
 
     def watch(self, model: nn.Module) -> None:
         """Hook every module of a twin; the hooks live and die with it."""
-        for path, module in model.named_modules():
+        for name, module in model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # takes no hooks: its ops belong to the module that calls it
-            module.register_forward_pre_hook(self._enter(path), prepend=True)
+            path = canonical_path(name)
+            module.register_forward_pre_hook(self._enter(name, path), prepend=True)
             module.register_forward_hook(self._leave(path))
 
-    def _enter(self, path: str) -> Any:
+    def _enter(self, name: str, path: str) -> Any:
         def enter(module: nn.Module, args: Any) -> None:
-            self.stack.append(Frame(path, self._calls[path], module))
-            self._calls[path] += 1
+            self.stack.append(Frame(path, self._calls[name], module))
+            self._calls[name] += 1
 
         return enter
 
@@ -73,9 +86,10 @@ class Scope:
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
             if self.region:
                 return original.__func__(cls, *args, **kwargs)
-            self._calls[cls.__name__] += 1
+            count = f"Function:{cls.__name__}"
+            self._calls[count] += 1
             self.region_grad = torch.is_grad_enabled()
-            self.region = f"{cls.__name__}#{self._calls[cls.__name__]}"
+            self.region = f"{cls.__name__}#{self._calls[count]}"
             try:
                 return original.__func__(cls, *args, **kwargs)
             finally:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from stepzero.network._meta import stand_in
+from stepzero.network._names import buffer_slots, canonical_name, parameter_slots
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Leaf:
     original: torch.Tensor
     home: torch.Tensor
     parameter: bool
-    names: list[str] = field(default_factory=list)
+    names: tuple[str, ...]  # canonical
     copies: list[torch.Tensor] = field(default_factory=list)  # the same in scripted submodules
 
 
@@ -50,13 +51,9 @@ def twin_of(model: nn.Module, *, on_meta: bool) -> Twin:
 
 
 def _leaves(model: nn.Module, make: Callable[[str, torch.Tensor], torch.Tensor]) -> list[Leaf]:
-    leaves: dict[int, Leaf] = {}
-    for parameter, named in ((True, model.named_parameters), (False, model.named_buffers)):
-        for name, tensor in named(remove_duplicate=False):
-            if id(tensor) not in leaves:
-                leaves[id(tensor)] = Leaf(tensor, make(name, tensor), parameter)
-            leaves[id(tensor)].names.append(name)
-    return list(leaves.values())
+    slots = [(True, slot) for slot in parameter_slots(model).values()]
+    slots += [(False, slot) for slot in buffer_slots(model).values()]
+    return [Leaf(slot.tensor, make(slot.name, slot.tensor), parameter, slot.names) for parameter, slot in slots]
 
 
 def _on_meta(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -115,7 +112,7 @@ def _found_again(twin: nn.Module, leaves: list[Leaf]) -> list[Leaf]:
     by_name = {name: leaf for leaf in leaves for name in leaf.names}
     for named in (twin.named_parameters, twin.named_buffers):
         for name, tensor in named(remove_duplicate=False):
-            leaf = by_name.get(name)
+            leaf = by_name.get(canonical_name(name))
             if leaf is not None and leaf.home is not tensor:
                 leaf.copies.append(tensor)
     return leaves
