@@ -1,0 +1,5 @@
+"""From a plan to values: in place, and streamed into files."""
+
+from ._apply import apply as apply
+from ._receipt import Receipt as Receipt
+from ._receipt import Written as Written

@@ -1,0 +1,76 @@
+"""Write a plan's values into a model in place: all of them, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from stepzero import streams
+
+from ._arrays import as_array
+from ._match import Entries, Target, kept, match
+from ._receipt import Receipt, Written
+
+
+def apply(plan: Entries, model: nn.Module, seed: int = 0, *, restorable: bool = True) -> Receipt:
+    """Draw every parameter that the plan lists into the model, in place, and say what was done.
+
+    Values depend on seed, canonical name and index alone: not on layout, device, sharding or the order of layers. Tied parameters
+    are written once, padding rows of embeddings stay zero, and what the plan keeps or does not list is not touched.
+
+    Args:
+        plan: Canonical name → entry with shape, dtype and law.
+        model: The model; its own number formats are kept, values are rounded to them.
+        seed: 0 ≤ seed < 2^64.
+        restorable: Hold a copy of the old values until all is written, so that an interrupt restores them. False saves that memory.
+
+    Raises:
+        ApplyError: if plan and model disagree; the model is as it was.
+        SeedError: if the seed is out of range.
+    """
+    targets = match(plan, model, seed)
+    with _restoring(targets) if restorable else _unguarded():
+        for target in targets:
+            write(target, seed)
+    return Receipt(seed, tuple(map(written, targets)), kept(plan, model))
+
+
+def write(target: Target, seed: int) -> None:
+    """Draw what this process holds of one parameter."""
+    name = target.slot.name
+    for piece in target.held:
+        streams.fill(as_array(piece.tensor), target.law, seed, name, piece.region, dtype=target.dtype, threads=None)
+        if target.zero_row is not None:
+            _zero(piece.tensor, piece.region.axes[0], target.zero_row)
+        torch.autograd.graph.increment_version(piece.tensor)  # a graph that saved the old values must notice
+
+
+def written(target: Target) -> Written:
+    """Return the line of the receipt for a parameter."""
+    note = "" if target.zero_row is None else f"row {target.zero_row} zero: padding"
+    return Written(target.slot.name, tuple(target.slot.tensor.shape), target.dtype, target.law, note)
+
+
+def _zero(tensor: torch.Tensor, rows: range, row: int) -> None:
+    if row in rows:
+        as_array(tensor)[rows.index(row)] = 0
+
+
+@contextmanager
+def _restoring(targets: tuple[Target, ...]) -> Iterator[None]:
+    pieces = [piece.tensor.detach() for target in targets for piece in target.held]
+    old = [tensor.clone() for tensor in pieces]
+    try:
+        yield
+    except BaseException:
+        for tensor, values in zip(pieces, old, strict=True):
+            tensor.copy_(values)
+        raise
+
+
+@contextmanager
+def _unguarded() -> Iterator[None]:
+    yield
