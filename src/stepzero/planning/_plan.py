@@ -7,16 +7,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stepzero import reporting
+from stepzero import filling, reporting
 from stepzero.errors import PlanError
 
 from ._entry import Entry
-from ._files import read_text, write_text
-
-if TYPE_CHECKING:
-    from stepzero.filling import Receipt
 
 FORMAT = "stepzero-plan"
 VERSION = 1  # of the plan file; a reader refuses what is newer than itself
@@ -72,7 +68,7 @@ class Plan(Mapping[str, Entry]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def apply_(self, model: Any, seed: int = 0) -> Receipt:
+    def apply_(self, model: Any, seed: int = 0) -> filling.Receipt:
         """Draw every parameter of the plan into a model, in place; what the plan keeps, or does not list, stays.
 
         Args:
@@ -83,8 +79,6 @@ class Plan(Mapping[str, Entry]):
             ApplyError: if names, shapes or types do not match; the model is as it was.
             SeedError: if the seed is out of range.
         """
-        from stepzero import filling  # here, so that a plan can be read and shown without torch
-
         return filling.apply(self, model, seed)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -93,7 +87,7 @@ class Plan(Mapping[str, Entry]):
         Raises:
             FileError: if the file is there already and `overwrite` is False, or cannot be written.
         """
-        return write_text(path, reporting.dumps(self.to_dict()), overwrite=overwrite)
+        return reporting.write_text(path, reporting.dumps(self.to_dict()), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -104,7 +98,7 @@ class Plan(Mapping[str, Entry]):
             PlanError: if it is not a plan, or one of a newer format.
         """
         try:
-            return cls.from_dict(json.loads(read_text(path)))
+            return cls.from_dict(json.loads(reporting.read_text(path)))
         except json.JSONDecodeError as error:
             raise PlanError(f"{path} is not a plan: no JSON at line {error.lineno}, column {error.colno}.") from None
         except PlanError as error:

@@ -1,4 +1,4 @@
-"""Reports: a value in, a string out.
+"""Reports: a value in, a string out; and a string into a file, whole or not at all.
 
 Values describe themselves as a `Document` (a title, paragraphs, tables); `text`, `markdown` and `html` set it.
 The room imports nothing but the errors, so every other room may print itself through it.
@@ -15,6 +15,8 @@ from ._document import Column as Column
 from ._document import Document as Document
 from ._document import Items as Items
 from ._document import Table as Table
+from ._files import read_text as read_text
+from ._files import write_text as write_text
 from ._html import html as html
 from ._json import dumps as dumps
 from ._markdown import markdown as markdown

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from stepzero.errors import FileError
-from stepzero.planning._files import read_text, write_text
+from stepzero.reporting import read_text, write_text
 
 
 def test_what_is_written_is_read(tmp_path):
