@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test holds the two lists against each other
     from stepzero import errors as errors
     from stepzero import laws as laws
+    from stepzero import theory as theory
     from stepzero.errors import StepZeroError as StepZeroError
+    from stepzero.filling import Receipt as Receipt
     from stepzero.laws import Constant as Constant
     from stepzero.laws import DeltaOrthogonal as DeltaOrthogonal
     from stepzero.laws import Dirac as Dirac
@@ -27,6 +29,14 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import Uniform as Uniform
     from stepzero.laws import VarianceScaling as VarianceScaling
     from stepzero.laws import Xavier as Xavier
+    from stepzero.laws import recipe as recipe
+    from stepzero.planning import Entry as Entry
+    from stepzero.planning import Plan as Plan
+    from stepzero.theory import Activation as Activation
+    from stepzero.theory import Fans as Fans
+    from stepzero.theory import activation as activation
+    from stepzero.theory import fans as fans
+    from stepzero.theory import gain as gain
 
 __version__ = "0.1.0.dev0"
 
@@ -35,8 +45,17 @@ _HOMES = MappingProxyType(
         # rooms
         "errors": "stepzero.errors",
         "laws": "stepzero.laws",
-        # errors
-        "StepZeroError": "stepzero.errors",
+        "theory": "stepzero.theory",
+        # plans
+        "Entry": "stepzero.planning",
+        "Plan": "stepzero.planning",
+        "Receipt": "stepzero.filling",
+        # numbers
+        "Activation": "stepzero.theory",
+        "Fans": "stepzero.theory",
+        "activation": "stepzero.theory",
+        "fans": "stepzero.theory",
+        "gain": "stepzero.theory",
         # laws
         "Constant": "stepzero.laws",
         "DeltaOrthogonal": "stepzero.laws",
@@ -53,6 +72,9 @@ _HOMES = MappingProxyType(
         "LeCun": "stepzero.laws",
         "VarianceScaling": "stepzero.laws",
         "Xavier": "stepzero.laws",
+        "recipe": "stepzero.laws",
+        # errors
+        "StepZeroError": "stepzero.errors",
     }
 )
 
