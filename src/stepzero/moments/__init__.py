@@ -11,6 +11,7 @@ from stepzero.moments._propagate import propagate as propagate
 from stepzero.moments._signal import Knob as Knob
 from stepzero.moments._signal import Moments as Moments
 from stepzero.moments._signal import Signal as Signal
+from stepzero.moments._table import MOVES as MOVES
 from stepzero.moments._table import RULES as RULES
 from stepzero.moments._weights import OPERATORS as OPERATORS
 from stepzero.moments._weights import input_argument as input_argument

@@ -26,6 +26,8 @@ _POINTWISE = (
     "threshold"
 )
 
+MOVES = frozenset(f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} select unbind expand expand_as broadcast_to".split())
+
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         # data movement

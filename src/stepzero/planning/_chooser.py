@@ -1,0 +1,122 @@
+"""The planner on its walk: at each weight op it chooses the scale that gives the output its target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stepzero.errors import PlanError
+from stepzero.laws import Constant, Law, Normal, Recipe
+from stepzero.moments import Call, Load, Signal
+from stepzero.planning._overrides import Override
+from stepzero.theory import Fans
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The second moment that a weight op's output is planned to have, and why."""
+
+    second_moment: float = 1.0
+    reason: str = "second moment 1 for every preactivation (He et al. 2015, eq. 10, with the true input moments)"
+    recipe: str = "forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A law chosen at a weight op."""
+
+    law: Law
+    recipe: str
+    reasons: tuple[str, ...]
+    node: int
+    fans: Fans
+    gain: float
+
+
+@dataclass
+class Chooser:
+    """Decides about weights during propagation, each at its first use.
+
+    `given` parameters already have moments (biases, norm scales, kept values, laws that the user chose); `knobs`
+    says which of the others are constants (magnitudes, gains) rather than drawn.
+    """
+
+    targets: Mapping[int, Target]
+    overrides: Mapping[str, Override]
+    given: frozenset[str]
+    constants: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]]
+    choices: dict[str, Choice] = field(default_factory=dict)
+    scales: dict[str, tuple[Tensor, Tensor] | float] = field(default_factory=dict)
+    fans: dict[int, tuple[Fans, float]] = field(default_factory=dict)  # by node: fans and input second moment
+    fixed: list[str] = field(default_factory=list)  # places where the graph fixes a weight's scale
+
+    def settle(self, call: Call, weight: Signal, load: Load) -> Signal:
+        """Return the weight at its planned scale."""
+        fans = self._fans(call, load)
+        self.fans[call.node.id] = fans, load.input_second
+        if weight.knob is None:
+            self.fixed.append(call.where)
+            return weight
+        name = weight.knob.parameter
+        if name in self.given:
+            return weight
+        if name not in self.scales:
+            self._choose(call, weight, load, fans)
+        second = self.scales[name]
+        assert isinstance(second, float)
+        return weight.scaled(second)
+
+    def _choose(self, call: Call, weight: Signal, load: Load, fans: Fans) -> None:
+        name = weight.knob.parameter if weight.knob else ""
+        override = self.overrides.get(name)
+        if override is not None and isinstance(override.choice, Recipe):
+            law: Law = override.choice.law(fans)
+            second = law.variance + law.mean**2
+            why = f"override {override.pattern!r}: {override.choice!r}"
+            self._keep(name, call, law, second, fans, override.choice.kind, (why,))
+            return
+        target = self.targets.get(call.node.id, Target())
+        per_unit = weight.average(weight.second) * load.second
+        if not math.isfinite(per_unit):
+            raise PlanError(f"the signal that reaches {call.op} (at {call.where}) is not finite: check the inputs and activations before it.")
+        if per_unit <= 0.0:  # a dead input: nothing to hold, so take it as if it had second moment 1
+            per_unit = weight.average(weight.second) * max(load.fan, 1.0)
+        second = target.second_moment / per_unit
+        law = Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
+        self._keep(name, call, law, second, fans, target.recipe, _reasons(call, load, target, law))
+
+    def _keep(
+        self, name: str, call: Call, law: Law, second: float, fans: Fans, recipe: str, reasons: tuple[str, ...]
+    ) -> None:
+        gain = math.sqrt(max(second, 0.0) * fans.fan_in) if name not in self.constants else math.nan
+        self.scales[name] = float(second)
+        self.choices[name] = Choice(law, recipe, reasons, call.node.id, fans, gain)
+
+    def _fans(self, call: Call, load: Load) -> Fans:
+        """fan_out / fan_in = elements out / elements in, for any linear op (each path counted from both ends)."""
+        x, y = torch.Size(call.graph.values[_input(call)].shape).numel(), torch.Size(call.shape).numel()
+        return Fans(load.fan, load.fan * y / x)
+
+
+def _input(call: Call) -> int:
+    from stepzero.moments import input_argument
+
+    found = input_argument(call.node)
+    assert found is not None
+    return found
+
+
+def _reasons(call: Call, load: Load, target: Target, law: Law) -> tuple[str, ...]:
+    if not target.second_moment:
+        return (target.reason,)
+    return (
+        f"true fan_in {load.fan:.6g} at this map size ({call.op})",
+        f"input second moment {load.input_second:.6g}, counted through the op's own borders: {load.second:.6g} per unit of E[w²]",
+        target.reason,
+        f"E[w²] = {target.second_moment:.6g} / {load.second:.6g}",
+    )
