@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero import theory as theory
     from stepzero.errors import StepZeroError as StepZeroError
     from stepzero.filling import Receipt as Receipt
+    from stepzero.filling import save as save
     from stepzero.laws import Constant as Constant
     from stepzero.laws import DeltaOrthogonal as DeltaOrthogonal
     from stepzero.laws import Dirac as Dirac
@@ -29,9 +30,25 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import Uniform as Uniform
     from stepzero.laws import VarianceScaling as VarianceScaling
     from stepzero.laws import Xavier as Xavier
+    from stepzero.laws import delta_orthogonal as delta_orthogonal
+    from stepzero.laws import dirac as dirac
+    from stepzero.laws import identity as identity
+    from stepzero.laws import kaiming_normal as kaiming_normal
+    from stepzero.laws import kaiming_uniform as kaiming_uniform
+    from stepzero.laws import lecun_normal as lecun_normal
+    from stepzero.laws import lecun_uniform as lecun_uniform
+    from stepzero.laws import normal as normal
+    from stepzero.laws import orthogonal as orthogonal
     from stepzero.laws import recipe as recipe
+    from stepzero.laws import sparse as sparse
+    from stepzero.laws import truncated_normal as truncated_normal
+    from stepzero.laws import uniform as uniform
+    from stepzero.laws import variance_scaling as variance_scaling
+    from stepzero.laws import xavier_normal as xavier_normal
+    from stepzero.laws import xavier_uniform as xavier_uniform
     from stepzero.planning import Entry as Entry
     from stepzero.planning import Plan as Plan
+    from stepzero.planning import plan as plan
     from stepzero.theory import Activation as Activation
     from stepzero.theory import Fans as Fans
     from stepzero.theory import activation as activation
@@ -50,6 +67,24 @@ _HOMES = MappingProxyType(
         "Entry": "stepzero.planning",
         "Plan": "stepzero.planning",
         "Receipt": "stepzero.filling",
+        "plan": "stepzero.planning",
+        "save": "stepzero.filling",
+        # arrays
+        "delta_orthogonal": "stepzero.laws",
+        "dirac": "stepzero.laws",
+        "identity": "stepzero.laws",
+        "kaiming_normal": "stepzero.laws",
+        "kaiming_uniform": "stepzero.laws",
+        "lecun_normal": "stepzero.laws",
+        "lecun_uniform": "stepzero.laws",
+        "normal": "stepzero.laws",
+        "orthogonal": "stepzero.laws",
+        "sparse": "stepzero.laws",
+        "truncated_normal": "stepzero.laws",
+        "uniform": "stepzero.laws",
+        "variance_scaling": "stepzero.laws",
+        "xavier_normal": "stepzero.laws",
+        "xavier_uniform": "stepzero.laws",
         # numbers
         "Activation": "stepzero.theory",
         "Fans": "stepzero.theory",
