@@ -1,5 +1,6 @@
 """Network: a model as data. Capture runs it on meta; replay proves the record on real tensors."""
 
+from ._calm import random_state_kept as random_state_kept
 from ._capture import capture as capture
 from ._graph import Graph as Graph
 from ._graph import Node as Node
@@ -15,4 +16,5 @@ from ._names import canonical_name as canonical_name
 from ._names import parameter_slots as parameter_slots
 from ._replay import leaves as leaves
 from ._replay import replay as replay
+from ._torchvision import import_torchvision as import_torchvision
 from ._walk import tensors_in as tensors_in

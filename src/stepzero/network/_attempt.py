@@ -10,6 +10,7 @@ from torch import nn
 
 from stepzero.errors import CaptureError
 from stepzero.network._calm import below_autograd
+from stepzero.network._data import DataKept
 from stepzero.network._graph import Graph, Kind
 from stepzero.network._inputs import ModelInputs, TensorSpec, real_inputs
 from stepzero.network._meta import stand_in
@@ -50,7 +51,12 @@ class Attempt:
         _register_leaves(self.recorder, twin)
         homes = _register_inputs(self.recorder, model, call)
         self.scope.watch(twin.model)
-        with self.scope.autograd_functions(), below_autograd(self.rung.below), self.recorder:
+        with (
+            self.scope.autograd_functions(),
+            below_autograd(self.rung.below),
+            DataKept(self.recorder.known),
+            self.recorder,
+        ):
             output = twin.model(*homes.args, **homes.kwargs)
         _finish(self.recorder, output)
         return self.graph

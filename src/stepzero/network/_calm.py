@@ -8,6 +8,7 @@ import gc
 import random
 import sys
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,8 +91,14 @@ def below_autograd(wanted: bool) -> Iterator[None]:
         yield
 
 
-def clear_caches_holding_meta() -> None:
-    """Clear `functools.lru_cache`s that now hold tensors on meta: the user's next real forward would meet them."""
+def clear_caches_holding_meta(made: list[weakref.ref[torch.Tensor]]) -> None:
+    """Clear `functools.lru_cache`s that now hold tensors on meta: the user's next real forward would meet them.
+
+    Args:
+        made: What the ops of a capture made. If all of it is gone, no cache kept any and nothing is searched.
+    """
+    if not any(tensor() is not None for tensor in made):
+        return
     for thing in gc.get_objects():
         if type(thing) is functools._lru_cache_wrapper and thing.cache_info().currsize and _holds_meta(thing, depth=4):
             thing.cache_clear()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
+import torch
 from torch import nn
 
 from stepzero.network._calm import clear_caches_holding_meta, eager_switches, random_state_kept
@@ -40,7 +42,8 @@ def capture(model: nn.Module, inputs: Any, *, training: bool | None = None) -> G
     call = ModelInputs.of(inputs)
     check_call(model, call)
     with random_state_kept(), eager_switches():
+        made: list[weakref.ref[torch.Tensor]] = []
         try:
-            return climb(model, call, training)
+            return climb(model, call, training, made)
         finally:
-            clear_caches_holding_meta()
+            clear_caches_holding_meta(made)

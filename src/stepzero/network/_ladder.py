@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+
+import torch
 from torch import nn
 
 from stepzero.errors import CaptureError, InputError, StepZeroError
@@ -17,20 +20,26 @@ REAL_AUTOGRAD = Rung("real+autograd", on_meta=False, below=False)
 LIMIT = 4 * 2**30  # bytes of parameters and buffers that a run on real tensors may allocate
 
 
-def climb(model: nn.Module, call: ModelInputs, training: bool | None) -> Graph:
+def climb(model: nn.Module, call: ModelInputs, training: bool | None, made: Made) -> Graph:
     """Return the graph from the first rung on which the forward pass runs.
+
+    Args:
+        model: The user's model.
+        call: Its inputs.
+        training: The mode, or None for the model's own.
+        made: Takes weak references to everything that ops made on meta.
 
     Raises:
         InputError: if the model refuses the inputs on real tensors too.
         CaptureError: if the model is too large for a run on real tensors.
     """
-    first, graph = _try(META, META_AUTOGRAD, model, call, training)
+    first, graph = _try(META, META_AUTOGRAD, model, call, training, made)
     if graph is not None:
         return graph
     needed = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     if needed > LIMIT:
         raise CaptureError(_too_large(first, needed)) from first.error
-    second, graph = _try(REAL, REAL_AUTOGRAD, model, call, training)
+    second, graph = _try(REAL, REAL_AUTOGRAD, model, call, training, made)
     if graph is None:
         raise InputError(_refused(second, model, call)) from second.error
     graph.assumed = (
@@ -38,6 +47,9 @@ def climb(model: nn.Module, call: ModelInputs, training: bool | None) -> Graph:
         f"ran on real tensors, since meta failed at {first.attempt.where()}: {first.error}",
     )
     return graph
+
+
+Made = list[weakref.ref[torch.Tensor]]
 
 
 class Failure:
@@ -48,7 +60,7 @@ class Failure:
 
 
 def _try(
-    rung: Rung, with_autograd: Rung, model: nn.Module, call: ModelInputs, training: bool | None
+    rung: Rung, with_autograd: Rung, model: nn.Module, call: ModelInputs, training: bool | None, made: Made
 ) -> tuple[Failure, Graph | None]:
     """Run below autograd, then with it if the model seems to call it."""
     failures: list[Failure] = []
@@ -62,6 +74,8 @@ def _try(
             failures.append(Failure(attempt, error))
             if not _asks_for_autograd(error):
                 break
+        finally:
+            made += attempt.recorder.tape.made_on_meta()
     return failures[0], None
 
 

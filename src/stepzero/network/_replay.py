@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
+from stepzero.errors import CaptureError
 from stepzero.network._graph import Graph, Node, Ref, Value
 from stepzero.network._inputs import real_inputs
 from stepzero.network._names import buffer_slots, parameter_slots
@@ -39,9 +41,7 @@ def replay(graph: Graph, tensors: Mapping[int, torch.Tensor], observe: Observe |
         tensors: The leaves, by value id (see `leaves`). Constants come from the graph.
         observe: Called with each value that a node made; what it returns is used in its place.
     """
-    live: dict[int, torch.Tensor] = {
-        v.id: v.known for v in graph.values if v.kind == "constant" and v.known is not None
-    }
+    live = {v.id: _constant(v) for v in graph.values if v.kind == "constant"}
     live |= {key: t.clone() if graph.values[key].kind == "buffer" else t for key, t in tensors.items()}
     device = next((t.device for t in tensors.values()), torch.device("cpu"))
     last = _last_uses(graph)
@@ -52,6 +52,14 @@ def replay(graph: Graph, tensors: Mapping[int, torch.Tensor], observe: Observe |
         for value in last.get(node.id, ()):
             live.pop(value, None)
     return [live[value] for value in graph.outputs]
+
+
+def _constant(value: Value) -> torch.Tensor:
+    if value.known is None:
+        raise CaptureError(
+            f"a constant of shape {value.shape} lives on meta: the model made it there, without numbers."
+        )
+    return value.known
 
 
 def run(node: Node, live: Mapping[int, torch.Tensor], device: torch.device) -> list[torch.Tensor]:
@@ -83,8 +91,18 @@ def _run_op(
             return type(thing)(real(part) for part in thing)
         return thing
 
-    result = node.func(*real(node.args), **{name: real(a) for name, a in node.kwargs.items()})
+    func = SUBSTITUTES.get(node.op, node.func)
+    result = func(*real(node.args), **{name: real(a) for name, a in node.kwargs.items()})
     return [t for t in tensors_of(result) if not any(t is copy for copy in copies.values())], copies
+
+
+def _histc(values: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Count in floats: models ask for the device first, since integers are counted on accelerators and meta only."""
+    floats = values if values.is_floating_point() else values.float()
+    return torch.histc(floats, *args, **kwargs).to(values.dtype)
+
+
+SUBSTITUTES: Mapping[str, Callable[..., Any]] = MappingProxyType({"histc": _histc})
 
 
 def _pass_gradient(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:

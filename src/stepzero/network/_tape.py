@@ -6,6 +6,7 @@ through a synthetic `alias_update` node that mixes its old value with what was w
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -103,6 +104,12 @@ class Tape:
         entry.version = len(storage.writes)
         return entry.value
 
+    def made_on_meta(self) -> list[weakref.ref[torch.Tensor]]:
+        """Return weak references to the tensors on meta that ops made."""
+        values = self.graph.values
+        entries = (e for e in self._entries.values() if values[e.value].node is not None and e.tensor.is_meta)
+        return [weakref.ref(e.tensor) for e in entries]
+
     def same_memory(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return a live tensor with the same view of the same memory."""
         storage = self._storages.get(_key(tensor))
@@ -125,12 +132,12 @@ def _key(tensor: torch.Tensor) -> int:
 
 def _overlap(a: Geometry, b: Geometry) -> bool:
     """Say whether two views may touch the same element (by their first and last elements)."""
+    if 0 in a[0] or 0 in b[0]:
+        return False
     (a_first, a_last), (b_first, b_last) = _extent(a), _extent(b)
     return a_first <= b_last and b_first <= a_last
 
 
 def _extent(where: Geometry) -> tuple[int, int]:
     size, stride, offset = where
-    if 0 in size:
-        return 1, 0
     return offset, offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))

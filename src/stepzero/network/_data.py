@@ -1,0 +1,70 @@
+"""Keep data that passes between Python and tensors while a model runs on meta.
+
+`torch.tensor(data, device="meta")` drops its data, and `numpy` refuses meta, before any dispatch mode hears of it. This
+mode stands above and sends the first to the CPU, where the recorder takes it in, and answers the second from known numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from stepzero.network._known import Known
+
+Handler = Callable[["DataKept", Any, Any, dict[str, Any]], Any]
+
+
+class DataKept(TorchFunctionMode):
+    """Sends data for meta to the CPU, and known tensors on meta to NumPy."""
+
+    def __init__(self, known: Known) -> None:
+        super().__init__()
+        self.known = known
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        handler = HANDLERS.get(func)
+        if handler is None:
+            return func(*args, **(kwargs or {}))
+        return handler(self, func, args, dict(kwargs or {}))
+
+
+def _from_data(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    if not isinstance(args[0] if args else None, torch.Tensor) and _is_meta(kwargs.get("device")):
+        kwargs["device"] = "cpu"
+    return func(*args, **kwargs)
+
+
+def _like_self(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """`x.new_tensor(data)`: type and device of x."""
+    own, data = args[0], kwargs.pop("data") if "data" in kwargs else args[1]
+    if not own.is_meta or isinstance(data, torch.Tensor):
+        return func(own, data, **kwargs)
+    kwargs.setdefault("dtype", own.dtype)
+    return torch.tensor(data, **kwargs | {"device": "cpu"})
+
+
+def _to_python(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    shadow = mode.known.get(args[0])
+    if shadow is None or not shadow.certain:
+        return func(*args, **kwargs)
+    with torch._C._DisableTorchDispatch():
+        return func(shadow.tensor.detach().clone(), *args[1:], **kwargs)
+
+
+def _is_meta(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "meta"
+
+
+HANDLERS: Mapping[Any, Handler] = MappingProxyType(
+    {
+        torch.tensor: _from_data,
+        torch.as_tensor: _from_data,
+        torch.asarray: _from_data,
+        torch.Tensor.new_tensor: _like_self,
+        torch.Tensor.numpy: _to_python,
+    }
+)
