@@ -1,5 +1,20 @@
 """Distributions as values, and the named recipes that make them from fans."""
 
+from ._arrays import delta_orthogonal as delta_orthogonal
+from ._arrays import dirac as dirac
+from ._arrays import identity as identity
+from ._arrays import kaiming_normal as kaiming_normal
+from ._arrays import kaiming_uniform as kaiming_uniform
+from ._arrays import lecun_normal as lecun_normal
+from ._arrays import lecun_uniform as lecun_uniform
+from ._arrays import normal as normal
+from ._arrays import orthogonal as orthogonal
+from ._arrays import sparse as sparse
+from ._arrays import truncated_normal as truncated_normal
+from ._arrays import uniform as uniform
+from ._arrays import variance_scaling as variance_scaling
+from ._arrays import xavier_normal as xavier_normal
+from ._arrays import xavier_uniform as xavier_uniform
 from ._base import Law as Law
 from ._elementwise import Constant as Constant
 from ._elementwise import Kept as Kept
