@@ -4,6 +4,7 @@ from stepzero.moments._call import Call as Call
 from stepzero.moments._call import Load as Load
 from stepzero.moments._call import Rule as Rule
 from stepzero.moments._call import Weights as Weights
+from stepzero.moments._pointwise import Pointwise as Pointwise
 from stepzero.moments._propagate import Flow as Flow
 from stepzero.moments._propagate import OnUnknown as OnUnknown
 from stepzero.moments._propagate import is_weight_op as is_weight_op
@@ -11,6 +12,9 @@ from stepzero.moments._propagate import propagate as propagate
 from stepzero.moments._signal import Knob as Knob
 from stepzero.moments._signal import Moments as Moments
 from stepzero.moments._signal import Signal as Signal
+from stepzero.moments._sites import expected_output as expected_output
+from stepzero.moments._sites import weight_name as weight_name
+from stepzero.moments._sites import weight_sites as weight_sites
 from stepzero.moments._table import MOVES as MOVES
 from stepzero.moments._table import RULES as RULES
 from stepzero.moments._weights import OPERATORS as OPERATORS

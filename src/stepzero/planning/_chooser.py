@@ -83,7 +83,9 @@ class Chooser:
         target = self.targets.get(call.node.id, Target())
         per_unit = weight.average(weight.second) * load.second
         if not math.isfinite(per_unit):
-            raise PlanError(f"the signal that reaches {call.op} (at {call.where}) is not finite: check the inputs and activations before it.")
+            raise PlanError(
+                f"the signal that reaches {call.op} (at {call.where}) is not finite: check the inputs and activations before it."
+            )
         if per_unit <= 0.0:  # a dead input: nothing to hold, so take it as if it had second moment 1
             per_unit = weight.average(weight.second) * max(load.fan, 1.0)
         second = target.second_moment / per_unit

@@ -41,7 +41,9 @@ def read_overrides(overrides: Iterable[tuple[str, Any]] | None, names: Sequence[
 
 def _read(entry: Any) -> Override:
     if not (isinstance(entry, (tuple, list)) and len(entry) == 2 and isinstance(entry[0], str)):
-        raise PlanError(f"override {entry!r} is not a pair (pattern, law or recipe), such as ('*.head.weight', Normal(0.02)).")
+        raise PlanError(
+            f"override {entry!r} is not a pair (pattern, law or recipe), such as ('*.head.weight', Normal(0.02))."
+        )
     pattern, choice = entry
     if isinstance(choice, str):
         choice = recipe(choice)

@@ -90,9 +90,15 @@ def draft(
     constants = frozenset(n for n, s in use.items() if _role(s) != "weight")
     free = {name: _unit() for name in use if name not in given}
     chooser = Chooser(
-        _targets(graph, policy), chosen, frozenset(given), constants, {n: graph.values[graph.parameters[n]].shape for n in use}
+        _targets(graph, policy),
+        chosen,
+        frozenset(given),
+        constants,
+        {n: graph.values[graph.parameters[n]].shape for n in use},
     )
-    flow = propagate(graph, real_tensors(model, call), given | free, weights=chooser, rules=rules, on_unknown=on_unknown)
+    flow = propagate(
+        graph, real_tensors(model, call), given | free, weights=chooser, rules=rules, on_unknown=on_unknown
+    )
     entries = _entries(graph, use, basics, chooser, flow)
     return Plan(
         entries,
@@ -107,7 +113,8 @@ def real_tensors(model: nn.Module, call: ModelInputs) -> dict[str, Tensor]:
     """Return the floating inputs that come with numbers, by name."""
     named = call.named(model.forward)
     return {
-        name: t for name, t in named.items()
+        name: t
+        for name, t in named.items()
         if isinstance(t, Tensor) and t.is_floating_point() and t.device.type != "meta"
     }
 
@@ -127,7 +134,11 @@ def _basics(graph: Graph, use: Mapping[str, list[Slot]], overrides: Mapping[str,
         elif role in ("direction", "standardised"):
             shape = graph.values[graph.parameters[name]].shape
             fan = max(1, torch.Size(shape).numel() // max(1, shape[0]))
-            found[name] = Normal(fan**-0.5), role, (f"its scale is divided out by {uses[0].node.op}: 1/√fan_in keeps it near 1",)
+            found[name] = (
+                Normal(fan**-0.5),
+                role,
+                (f"its scale is divided out by {uses[0].node.op}: 1/√fan_in keeps it near 1",),
+            )
         elif role not in PLANNED and not (override is not None and role == "weight"):
             found[name] = Kept(), "kept", (_kept_reason(uses),)
     return found
