@@ -1,5 +1,4 @@
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,23 +8,9 @@ from torch import nn
 from stepzero import filling, streams
 from stepzero.errors import ApplyError, SeedError
 from stepzero.filling import _apply
-from stepzero.laws import Constant, Kept, Law, Normal, Orthogonal, TruncatedNormal, Uniform
+from stepzero.laws import Kept, Normal, Orthogonal, TruncatedNormal, Uniform
 
-
-@dataclass(frozen=True)
-class Entry:
-    shape: tuple[int, ...]
-    dtype: str
-    law: Law
-
-
-def plan_for(model, law=None):
-    """Return a plan that draws weights, and zeroes what has one axis."""
-    law = law or Normal(0.02)
-    return {
-        name: Entry(tuple(tensor.shape), "float32", law if tensor.ndim > 1 else Constant(0.0))
-        for name, tensor in model.named_parameters()
-    }
+from .plans import Entry, plan_for
 
 
 def net():

@@ -1,5 +1,8 @@
 """From a plan to values: in place, and streamed into files."""
 
 from ._apply import apply as apply
+from ._manifest import Manifest as Manifest
+from ._manifest import SavedTensor as SavedTensor
 from ._receipt import Receipt as Receipt
 from ._receipt import Written as Written
+from ._save import save as save

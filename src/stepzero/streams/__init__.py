@@ -1,6 +1,9 @@
 """Values as a pure function of (seed, name, index): `stepzero-v1`."""
 
 from ._draws import cut_level as cut_level
+from ._engine import Engine as Engine
+from ._engine import EngineName as EngineName
+from ._engine import engine as engine
 from ._fill import WHOLE as WHOLE
 from ._fill import draw as draw
 from ._fill import fill as fill

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ._key import Key
 from ._words import U64, words
 
 EngineName = Literal["auto", "numba", "numpy"]
-WORTH_COMPILING = 2**19  # elements; below, loading compiled kernels costs more than they save
+WORTH_COMPILING = 2**25  # elements; below, loading compiled kernels costs more than they save
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Engine:
         reflect: (rows, vectors, scales) → nothing; multiplies rows by Householder reflections, in place.
     """
 
-    name: str
+    name: EngineName
     chunk: int
     draw: Callable[[NDArray[np.float32], Draw, Key, U64, int], None]
     bfloat16: Callable[[NDArray[np.float32], NDArray[np.uint16]], None]
@@ -44,14 +45,19 @@ class Engine:
 
 
 def engine(name: EngineName = "auto", size: int = 0) -> Engine:
-    """Return the engine of that name; `auto` takes numba if it is installed and the array has enough elements.
+    """Return the engine of that name; `auto` takes numba if it is loaded already, or installed and worth loading.
+
+    Args:
+        name: `numpy`, `numba` or `auto`.
+        size: Elements to come, in this array and those after it.
 
     Raises:
         LawError: if the name is unknown, or numba is asked for and missing.
     """
     if name not in ("auto", "numba", "numpy"):
         raise LawError(f"engine={name!r} is unknown. Choose auto, numba or numpy.")
-    if name == "numpy" or (name == "auto" and (size < WORTH_COMPILING or not numba_available())):
+    loaded = f"{__package__}._numba" in sys.modules
+    if name == "numpy" or (name == "auto" and not loaded and (size < WORTH_COMPILING or not numba_available())):
         return NUMPY
     if not numba_available():
         raise LawError("engine='numba' needs numba. Install it with: pip install 'stepzero[fast]'")

@@ -1,0 +1,68 @@
+"""Files that appear whole or not at all: written beside under a hidden name, made durable, then moved to their place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from stepzero.errors import FileError
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write; it takes the name `target` when the block ends well, and vanishes when it does not.
+
+    A process that is killed leaves only the hidden part, which the next run overwrites.
+
+    Raises:
+        FileError: if another process writes the same file, or the disk does not take it.
+    """
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with part.open("ab") as file:
+            _lock(file, target)
+            try:
+                file.truncate(0)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                part.replace(target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        sync_folder(target.parent)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{target} cannot be written: {error.strerror or error}. Nothing of it was left.") from error
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a small text file as a whole."""
+    with whole_file(target) as file:
+        file.write(text.encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system offers that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _lock(file: BinaryIO, target: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such lock on this system: two writers of one file are the user's to avoid
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileError(f"{target} is being written by another process. Wait for it, or give another path.") from None

@@ -1,0 +1,83 @@
+"""Where the bytes of each tensor in a file come from: a law of the plan, or a tensor to copy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stepzero import streams
+from stepzero.errors import LawError, PlanError
+from stepzero.laws import Kept, Law
+
+from ._arrays import as_array
+from ._chunks import Job, drawn
+from ._container import CODES, Spec
+from ._match import Entries, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the bytes of one tensor come from: a law, or a tensor to copy."""
+
+    spec: Spec
+    law: Law | None
+    tensor: torch.Tensor | None = None
+
+    def jobs(self, seed: int, engine: streams.EngineName) -> Iterator[Job]:
+        """Yield what makes its bytes, in order."""
+        if self.law is not None:
+            yield from drawn(self.law, self.spec.shape, self.spec.dtype, seed, self.spec.name, engine)
+        elif self.tensor is not None and self.tensor.numel():
+            array = as_array(self.tensor.detach().cpu().contiguous())
+            yield lambda: array.reshape(-1).view("uint8").data
+
+    def facts(self) -> list[Any]:
+        """Return, as plain data, all that decides its bytes apart from the seed."""
+        if self.law is not None:
+            content: Any = self.law.to_dict()
+        else:
+            content = hashlib.sha256(b"".join(job() for job in self.jobs(0, "numpy"))).hexdigest()
+        return [self.spec.name, list(self.spec.shape), self.spec.dtype, content]
+
+
+def sources_of(plan: Entries, dtype: str | None, skip_kept: bool, buffers: Mapping[str, torch.Tensor]) -> list[Source]:
+    """Return every tensor to write, checked.
+
+    Raises:
+        PlanError: if the plan keeps parameters, a format cannot be written or cannot hold a law, or a buffer has a parameter's name.
+    """
+    unknown = [name for name, entry in plan.items() if isinstance(entry.law, Kept)]
+    if unknown and not skip_kept:
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        raise PlanError(
+            f"nothing is known of the values of {', '.join(unknown[:8])}{more}, which the plan keeps. Give them a law, or pass skip_kept=True."
+        )
+    found = [_source(name, plan[name], dtype) for name in plan if not isinstance(plan[name].law, Kept)]
+    for name, tensor in buffers.items():
+        if name in plan:
+            raise PlanError(f"{name} is both a parameter of the plan and a buffer. Give it once.")
+        found.append(
+            Source(
+                Spec(name, tuple(tensor.shape), _writable(name, str(tensor.dtype).removeprefix("torch."))), None, tensor
+            )
+        )
+    return found
+
+
+def _source(name: str, entry: Entry, dtype: str | None) -> Source:
+    kind = entry.dtype if dtype is None or entry.dtype.startswith("complex") else dtype
+    try:
+        streams.require_drawable(entry.law, tuple(entry.shape), kind)
+    except LawError as error:
+        raise PlanError(f"{name}: {error}") from None
+    return Source(Spec(name, tuple(entry.shape), _writable(name, kind)), entry.law)
+
+
+def _writable(name: str, dtype: str) -> str:
+    if dtype not in CODES:
+        raise PlanError(f"{name}: safetensors has no {dtype}. Choose one of {', '.join(CODES)}.")
+    return dtype
