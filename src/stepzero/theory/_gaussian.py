@@ -15,7 +15,7 @@ Function = Callable[[Array], Array]
 REACH = 14.0  # standard deviations; the density beyond is 1e-43, so even φ = exp(3x) loses nothing
 NODES = 16  # Gauss–Legendre nodes in a panel
 _Z_EDGES = np.arange(-REACH, REACH + 1, 2.0)
-_X_EDGES = np.array([-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0])  # an activation's own scale, for variances far above 1
+_X_EDGES = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)  # an activation's own scale, for variances far above 1
 _LEGENDRE_X, _LEGENDRE_W = np.polynomial.legendre.leggauss(NODES)
 
 
@@ -118,7 +118,7 @@ def nodes(mean: ArrayLike, variance: ArrayLike, kinks: Sequence[float] = ()) -> 
 
 def _edges(mean: Array, std: Array, kinks: Sequence[float]) -> Array:
     """Panel borders in units of z, sorted along the last axis."""
-    at = np.union1d(_X_EDGES, np.asarray(kinks, dtype=np.float64))
+    at = np.array(sorted({*_X_EDGES, *map(float, kinks)}))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cuts = np.where(std[..., None] > 0, (at - mean[..., None]) / std[..., None], REACH)
     fixed = np.broadcast_to(_Z_EDGES, (*mean.shape, _Z_EDGES.size))
