@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stepzero import reporting
 from stepzero.checking._measure import Reading, Site, measure
-from stepzero.checking._noise import accumulate
+from stepzero.checking._noise import accumulate, expected_alike
 from stepzero.errors import CheckError
 from stepzero.laws import Kept
 from stepzero.moments import RULES, Flow, OnUnknown, Rule, expected_output, propagate, weight_name, weight_sites
@@ -245,7 +245,7 @@ def _rows(
     false_alarms: float,
 ) -> tuple[CheckRow, ...]:
     channels = {s.node.id: graph.values[s.output].shape[s.channel] for s in sites}
-    alike = {s.node.id: _mean([run[s.node.id].alike for run in runs]) for s in sites}
+    alike = {s.node.id: _alike(flow, s, runs) for s in sites}
     noise = accumulate(flow, alike, channels)
     gradients = flow.gradients()
     limit = float(norm.isf(false_alarms / (2 * 2 * len(sites))))  # two tests at each site, two-sided
@@ -256,7 +256,7 @@ def _rows(
             s,
             [r[s.node.id] for r in runs],
             noise[s.node.id],
-            channels[s.node.id],
+            channels[s.node.id] / alike[s.node.id],
             gradients,
             tolerance,
             limit,
@@ -265,13 +265,18 @@ def _rows(
     )
 
 
+def _alike(flow: Flow, site: Site, runs: list[dict[int, Reading]]) -> float:
+    """The larger of the measured and the predicted correlation of sites: few channels measure it badly."""
+    return max(_mean([run[site.node.id].alike for run in runs]), expected_alike(flow.signals[site.output]))
+
+
 def _row(
     graph: Graph,
     flow: Flow,
     site: Site,
     readings: list[Reading],
     noise: tuple[float, float],
-    channels: int,
+    degrees: float,
     gradients: Mapping[int, float],
     tolerance: float,
     limit: float,
@@ -280,7 +285,7 @@ def _row(
     predicted, measured = flow.second(site.output), _mean([r.second for r in readings])
     expected = [expected_output(flow, node, r.input_map) for r in readings if r.input_map is not None]
     inputs = [float(r.input_map.mean()) for r in readings if r.input_map is not None]
-    local_z = _local_z([r.second for r in readings], expected, [channels / r.alike for r in readings])
+    local_z = _local_z([r.second for r in readings], expected, [degrees] * len(expected))
     z = _cumulative_z([r.second for r in readings], predicted, noise[1], tolerance)
     spreads = [r.spread for r in readings if r.spread is not None]
     spread = _mean(spreads) if spreads else None

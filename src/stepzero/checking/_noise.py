@@ -12,7 +12,7 @@ from math import sqrt
 
 import numpy as np
 
-from stepzero.moments import Flow, Pointwise, Signal
+from stepzero.moments import Flow, Pointwise, Signal, count
 from stepzero.network import Graph, Node
 
 RESETS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
@@ -47,6 +47,17 @@ def accumulate(flow: Flow, alike: Mapping[int, float], channels: Mapping[int, in
             if node.op not in RESETS and (source := _single(node, fresh)) is not None:
                 fresh[out] = fresh[source]
     return result
+
+
+def expected_alike(signal: Signal) -> float:
+    """Return the mean squared correlation of two sites (places and inputs), from the predicted pair moments."""
+    q = signal.average(signal.second)
+    if q <= 0:
+        return 1.0
+    places, inputs = count(signal.roles, "position"), count(signal.roles, "batch")
+    elsewhere, across, apart = ((signal.average(t) / q) ** 2 for t in (signal.elsewhere, signal.across, signal.apart))
+    pairs = 1 + (places - 1) * elsewhere + (inputs - 1) * across + (places - 1) * (inputs - 1) * apart
+    return min(1.0, pairs / (places * inputs))
 
 
 def _single(node: Node, fresh: Mapping[int, tuple[float, int]]) -> int | None:

@@ -9,6 +9,7 @@ from stepzero.moments._propagate import Flow as Flow
 from stepzero.moments._propagate import OnUnknown as OnUnknown
 from stepzero.moments._propagate import is_weight_op as is_weight_op
 from stepzero.moments._propagate import propagate as propagate
+from stepzero.moments._roles import count as count
 from stepzero.moments._signal import Knob as Knob
 from stepzero.moments._signal import Moments as Moments
 from stepzero.moments._signal import Signal as Signal
