@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero import errors as errors
     from stepzero import laws as laws
     from stepzero import theory as theory
+    from stepzero.checking import Check as Check
+    from stepzero.checking import check as check
     from stepzero.errors import StepZeroError as StepZeroError
     from stepzero.filling import Receipt as Receipt
     from stepzero.filling import save as save
@@ -67,6 +69,8 @@ _HOMES = MappingProxyType(
         "Entry": "stepzero.planning",
         "Plan": "stepzero.planning",
         "Receipt": "stepzero.filling",
+        "Check": "stepzero.checking",
+        "check": "stepzero.checking",
         "plan": "stepzero.planning",
         "save": "stepzero.filling",
         # arrays

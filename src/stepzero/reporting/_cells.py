@@ -22,6 +22,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return "-"
     if not math.isfinite(value):
         return str(float(value))
+    value = value or 0.0  # no -0
     return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:.{digits - 1}e}"
 
 

@@ -38,7 +38,7 @@ def check_document(check: Check, *, most: int | None = None) -> Document:
     table = Table(COLUMNS, tuple(map(_row, check.rows))).folded(most)
     failures = Items(tuple(f"{row.name}: {row.message}" for row in check.rows if not row.ok))
     title = f"Check: {'pass' if check.ok else 'FAIL'}"
-    return Document.of(title, (check.verdict, table, LEGEND if check.rows else "", failures))
+    return Document.of(title, (check.verdict, table, LEGEND if check.rows else "", failures, Items(check.notes)))
 
 
 def _row(row: CheckRow) -> tuple[str, ...]:
