@@ -167,6 +167,8 @@ def _moments(model: nn.Module, graph: Graph, plan: Plan | None) -> dict[str, tup
         else:
             t = tensors[name].detach().double()
             mean, second = t.mean(), t.square().mean()
+            if not bool(torch.isfinite(second)):
+                raise CheckError(f"{name} has values that are not finite. Initialise it before checking.")
         found[name] = (mean, second)
     return found
 

@@ -2,6 +2,7 @@
 
 from ._entry import Entry as Entry
 from ._plan import Plan as Plan
+from ._planner import initialize_ as initialize_
 from ._planner import plan as plan
 from ._policies import RESIDUAL as RESIDUAL
 from ._policies import ResidualPolicy as ResidualPolicy

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stepzero.errors import PlanError
+from stepzero.errors import LawError, PlanError
 from stepzero.laws import Constant, Kept, Law, Normal
 from stepzero.moments import RULES, Flow, OnUnknown, Rule, propagate
 from stepzero.network import Graph, ModelInputs, capture
@@ -67,6 +67,28 @@ def plan(
     policy = residual_policy(residual)
     call = ModelInputs.of(inputs)
     return draft(model, call, capture(model, call), policy, overrides, rules, on_unknown, goal)
+
+
+def initialize_(model: nn.Module, inputs: Any, seed: int = 0, **plan_options: Any) -> Plan:
+    """Plan a model and draw the plan into it, in place; return the plan.
+
+    Args:
+        model: A model with memory, in the mode that it is planned for.
+        inputs: As for `plan`.
+        seed: 0 ≤ seed < 2^64. Values depend on seed, name and index alone.
+        **plan_options: As for `plan`: goal, overrides, residual, rules, on_unknown.
+
+    Raises:
+        StepZeroError: as `plan` and `Plan.apply_` do; the model is as it was.
+
+    Examples:
+        >>> net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+        >>> initialize_(net, (1, 64))["2.weight"].second_moment
+        1.0
+    """
+    made = plan(model, inputs, **plan_options)
+    made.apply_(model, seed)
+    return made
 
 
 def draft(
@@ -128,6 +150,7 @@ def _basics(graph: Graph, use: Mapping[str, list[Slot]], overrides: Mapping[str,
     for name, uses in use.items():
         override = overrides.get(name)
         if override is not None and isinstance(override.choice, Law):
+            _require(override, name, graph.values[graph.parameters[name]].shape)
             found[name] = override.choice, "override", (f"override {override.pattern!r}",)
         elif (role := _role(uses)) in BASICS:
             found[name] = BASICS[role]
@@ -142,6 +165,14 @@ def _basics(graph: Graph, use: Mapping[str, list[Slot]], overrides: Mapping[str,
         elif role not in PLANNED and not (override is not None and role == "weight"):
             found[name] = Kept(), "kept", (_kept_reason(uses),)
     return found
+
+
+def _require(override: Override, name: str, shape: tuple[int, ...]) -> None:
+    """Raise PlanError unless the law that the user chose fits the parameter."""
+    try:
+        override.choice.require(shape)  # type: ignore[union-attr]
+    except LawError as error:
+        raise PlanError(f"override {override.pattern!r} matches {name}, but {error}") from None
 
 
 BASICS: dict[str, Basic] = {
