@@ -2,6 +2,7 @@
 
 from ._calm import random_state_kept as random_state_kept
 from ._capture import capture as capture
+from ._checks import require_parameters as require_parameters
 from ._graph import Graph as Graph
 from ._graph import Node as Node
 from ._graph import Ref as Ref
@@ -10,6 +11,7 @@ from ._inputs import ModelInputs as ModelInputs
 from ._inputs import TensorSpec as TensorSpec
 from ._inputs import parse_spec as parse_spec
 from ._inputs import real_inputs as real_inputs
+from ._load import load_model as load_model
 from ._names import Slot as Slot
 from ._names import buffer_slots as buffer_slots
 from ._names import canonical_name as canonical_name

@@ -53,7 +53,7 @@ def check_call(model: nn.Module, call: ModelInputs) -> None:
 
 
 def _check_devices(model: nn.Module, call: ModelInputs) -> None:
-    homes = {tensor.device for tensor in (*model.parameters(), *model.buffers())} - {META}
+    homes = _homes(model)
     for name, tensor in call.named(model.forward).items():
         if isinstance(tensor, TensorSpec) or tensor.dim() == 0 or tensor.device == META or not homes:
             continue
@@ -63,6 +63,10 @@ def _check_devices(model: nn.Module, call: ModelInputs) -> None:
                 f"input {name} is on {tensor.device}, the model on {homes_text}. "
                 f"Move it with .to({homes_text.split(', ')[0]!r}), or pass its shape {tuple(tensor.shape)} instead."
             )
+
+
+def _homes(model: nn.Module) -> set[torch.device]:
+    return {tensor.device for tensor in (*model.parameters(), *model.buffers())} - {META}
 
 
 def _short(signature: inspect.Signature) -> str:

@@ -125,7 +125,8 @@ def _from_mapping(inputs: Mapping[str, Any]) -> ModelInputs:
     args, kwargs = inputs.get("args", ()), inputs.get("kwargs", {})
     if not isinstance(kwargs, Mapping):
         raise InputError(f'inputs["kwargs"] is a {type(kwargs).__name__}, not a mapping from argument names. {HOW}')
-    return ModelInputs(ModelInputs.of(args).args, dict(kwargs))
+    positional = ModelInputs.of(args)  # a text among them may name its argument
+    return ModelInputs(positional.args, positional.kwargs | dict(kwargs))
 
 
 def _from_text(texts: Sequence[str]) -> ModelInputs:
