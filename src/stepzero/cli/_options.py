@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stepzero import laws
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -26,11 +28,27 @@ Input = Annotated[
     ),
 ]
 Arg = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--arg", "-a", metavar="KEY=VALUE", help="Argument for the factory, such as width=64. Repeatable."),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the values, 0 … 2^64 - 1.")]
-Goal = Annotated[str, typer.Option(help="What to hold constant: forward, backward or balanced.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of the values, of drawn inputs and of what the constructor draws, 0 … 2^64 - 1.")
+]
+Goal = Annotated[str, typer.Option(help="What to hold constant, such as forward.")]
+Residual = Annotated[
+    str, typer.Option(help="What each branch adds to a residual stream: 1/sqrt(depth), unit or zero-last.")
+]
+OnUnknown = Annotated[
+    str, typer.Option(help="At an op without a rule: probe it, raise an error, or take it as identity.")
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN=RULE",
+        help="A recipe, or a law with its settings, for parameters whose names match, such as 'head.*=xavier_uniform' or "
+        "'*.bias=normal:std=0.02'. Repeatable; the first match wins.",
+    ),
+]
 Eval = Annotated[bool, typer.Option("--eval", help="Read the model in evaluation mode; without it, in training mode.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the output file if it is there already.")]
@@ -43,7 +61,7 @@ PlanFile = Annotated[
 SIZES = re.compile(r"\d+(?:[x×,]\d+)*")
 
 
-def key_values(pairs: list[str]) -> dict[str, Any]:
+def key_values(pairs: list[str] | None) -> dict[str, Any]:
     """Return the factory's arguments: values are Python literals, anything else is text.
 
     Raises:
@@ -54,7 +72,7 @@ def key_values(pairs: list[str]) -> dict[str, Any]:
         {'width': 64, 'act': 'gelu', 'stages': (2, 2)}
     """
     found: dict[str, Any] = {}
-    for pair in pairs:
+    for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
             raise typer.BadParameter(f"{pair!r} is not of the form key=value.", param_hint="--arg")
@@ -62,6 +80,31 @@ def key_values(pairs: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"{key!r} is given twice.", param_hint="--arg")
         found[key] = _literal(value)
     return found
+
+
+def overrides(pairs: list[str] | None) -> list[tuple[str, laws.Law | laws.Recipe]]:
+    """Return patterns of parameter names with their laws or recipes, in the order given.
+
+    Raises:
+        typer.BadParameter: if one is not of the form pattern=recipe or pattern=law:setting=number.
+        LawError, RecipeError: if the law or the recipe does not exist.
+
+    Examples:
+        >>> overrides(["head.*=normal:std=0.02", "*.bias=constant:value=0"])
+        [('head.*', Normal(std=0.02)), ('*.bias', Constant(0))]
+    """
+    found = []
+    for pair in pairs or ():
+        pattern, equals, rule = pair.partition("=")
+        if not (pattern and equals and rule):
+            raise typer.BadParameter(f"{pair!r} is not of the form pattern=rule.", param_hint="--override")
+        found.append((pattern, _rule(rule)))
+    return found
+
+
+def plan_options(goal: str, residual: str, override: list[str] | None, on_unknown: str) -> dict[str, Any]:
+    """Return the options of `stepzero.plan` that the command line gave."""
+    return {"goal": goal, "residual": residual, "overrides": overrides(override), "on_unknown": on_unknown}
 
 
 def sizes(text: str, where: str) -> tuple[int, ...]:
@@ -77,6 +120,13 @@ def sizes(text: str, where: str) -> tuple[int, ...]:
     if not SIZES.fullmatch(text):
         raise typer.BadParameter(f"{text!r} is not of the form 32x1x5x5.", param_hint=where)
     return tuple(int(size) for size in re.split("[x×,]", text))
+
+
+def _rule(text: str) -> laws.Law | laws.Recipe:
+    kind, colon, settings = text.partition(":")
+    if not colon and kind not in laws.LAWS:
+        return laws.recipe(kind)
+    return laws.from_dict({"law": kind, **key_values(settings.split(",") if settings else [])})
 
 
 def _literal(value: str) -> Any:

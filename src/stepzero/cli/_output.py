@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from stepzero import reporting
+from stepzero.errors import FileError
 
 
 def show(document: reporting.Document) -> None:
@@ -26,3 +28,17 @@ def remark(line: str) -> None:
     """Tell a person at a terminal what was done; a pipe gets results only."""
     if sys.stderr.isatty():
         typer.echo(line, err=True)
+
+
+def refuse_to_replace(output: Path | None, force: bool) -> None:
+    """Say before any work is done that the output file could not be written.
+
+    Raises:
+        FileError: if it is there already and `force` is False, or its folder is missing.
+    """
+    if output is None:
+        return
+    if output.exists() and not force:
+        raise FileError(f"{output} is there already. Pass --force to replace it, or give another name.")
+    if not output.resolve().parent.is_dir():
+        raise FileError(f"{output.parent} is not a folder. Make it first.")

@@ -1,5 +1,95 @@
-EXAMPLES = ("stepzero plan x",)
+"""`stepzero plan`: a law for every parameter, without weights in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepzero import reporting
+
+from ._options import (
+    Arg,
+    Eval,
+    Everything,
+    Force,
+    Goal,
+    Input,
+    Json,
+    Model,
+    OnUnknown,
+    Override,
+    Residual,
+    plan_options,
+)
+from ._output import refuse_to_replace, remark, show, show_json
+
+if TYPE_CHECKING:
+    from stepzero.planning import Plan
+
+EXAMPLES = (
+    "stepzero plan torchvision:resnet50 --input 1x3x224x224",
+    "stepzero plan nets.py:unet --arg width=32 --input 1x3x64x64 -o unet.json",
+    "stepzero plan timm:convnext_tiny --input 1x3x224x224 -o convnext.md",
+)
+
+FORMATS = MappingProxyType({".json": "the plan file", ".md": "Markdown", ".html": "HTML"})
+
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write it too: .json (to load again), .md or .html by the name's end."
+    ),
+]
 
 
-def plan() -> None:
-    """x."""
+def plan(
+    model: Model,
+    inputs: Input,
+    *,
+    arguments: Arg = None,
+    goal: Goal = "forward",
+    residual: Residual = "1/sqrt(depth)",
+    override: Override = None,
+    on_unknown: OnUnknown = "probe",
+    evaluate: Eval = False,
+    output: Output = None,
+    force: Force = False,
+    everything: Everything = False,
+    as_json: Json = False,
+) -> None:
+    """Plan a law for every parameter of a model, and show why."""
+    from ._models import Source
+
+    options = plan_options(goal, residual, override, on_unknown)
+    write_to = _writer(output)
+    refuse_to_replace(output, force)
+    source = Source.of(model, arguments, evaluate)
+    made = source.plan(source.hollow(), inputs, options)
+    if output is not None:
+        reporting.write_text(output, write_to(made), overwrite=force)
+        remark(f"wrote {output}")
+    if as_json:
+        show_json(made.to_dict())
+    else:
+        show(reporting.plan_document(made, everything=everything))
+
+
+def _writer(output: Path | None) -> Callable[[Plan], str]:
+    """Return how the plan is written to a file of this name.
+
+    Raises:
+        typer.BadParameter: if its end is not known.
+    """
+    if output is not None and output.suffix not in FORMATS:
+        ends = ", ".join(f"{end} ({what})" for end, what in FORMATS.items())
+        raise typer.BadParameter(f"{output}: end the name with one of {ends}.", param_hint="--output")
+    suffix = ".json" if output is None else output.suffix
+    return {
+        ".json": lambda made: reporting.dumps(made.to_dict()),
+        ".md": lambda made: made.to_markdown(),
+        ".html": lambda made: made.to_html(),
+    }[suffix]

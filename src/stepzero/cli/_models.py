@@ -1,0 +1,98 @@
+"""From the MODEL argument to a module, a plan for it, and back from a file of weights. Torch is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from stepzero import network, planning
+from stepzero.errors import FileError
+
+from ._options import key_values
+from ._progress import working
+
+NAMES = 3  # how many names an error quotes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from: enough to build it on meta, and once more for real."""
+
+    model: str
+    arguments: dict[str, Any]
+    evaluate: bool
+
+    @classmethod
+    def of(cls, model: str, pairs: list[str] | None, evaluate: bool) -> Source:
+        """Return the source that the command line names."""
+        return cls(model, key_values(pairs), evaluate)
+
+    def hollow(self) -> nn.Module:
+        """Return the model with its buffers, but without memory for its parameters."""
+        with working(f"reading {self.model}"):
+            return network.load_model(self.model, self.arguments, device="meta").train(not self.evaluate)
+
+    def real(self, seed: int) -> nn.Module:
+        """Return the model as its own constructor draws it from torch's generator with this seed."""
+        with working(f"building {self.model}"), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return network.load_model(self.model, self.arguments, device="cpu").train(not self.evaluate)
+
+    def plan(self, module: nn.Module, inputs: list[str], options: dict[str, Any]) -> planning.Plan:
+        """Return a plan for the model, under the name that the command line gave it."""
+        with working(f"planning {self.model}"):
+            return replace(planning.plan(module, inputs, **options), model=self.model)
+
+
+def persistent_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return what a state dict holds besides parameters."""
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    state = module.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if name not in parameters and isinstance(value, torch.Tensor)}
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Give a model, hollow or not, the parameters of a safetensors file, and those buffers that the file has.
+
+    Ties stay ties: the file holds a tied parameter once, under any of its names.
+
+    Raises:
+        FileError: if the file cannot be read, or is not one for this model; the model is as it was.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = _fitting(module, path, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118 -- no mapping
+            stored = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path} cannot be read: {error}.") from None
+    for slot in network.parameter_slots(module).values():
+        values = stored[next(name for name in slot.names if name in stored)].to(slot.tensor.dtype)
+        parameter = nn.Parameter(values, requires_grad=slot.tensor.requires_grad)
+        for owner, attribute in slot.places:
+            owner.register_parameter(attribute, parameter)
+    for name, buffer in persistent_buffers(module).items():
+        if name in stored:
+            buffer.copy_(stored[name])
+
+
+def _fitting(module: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the names in a file that belong to a model.
+
+    Raises:
+        FileError: if one is missing, left over, or of another shape.
+    """
+    places = module.state_dict(keep_vars=True)
+    missing = [slot.name for slot in network.parameter_slots(module).values() if not shapes.keys() & set(slot.names)]
+    odd = [name for name, shape in shapes.items() if name in places and tuple(places[name].shape) != shape]
+    left = [name for name in shapes if name not in places]
+    for names, problem in ((missing, "misses"), (left, "has, and the model has not,"), (odd, "has another shape of")):
+        if names:
+            more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+            raise FileError(f"{path} {problem} {', '.join(names[:NAMES])}{more}. It is not a file for this model.")
+    return tuple(shapes)

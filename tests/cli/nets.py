@@ -1,0 +1,61 @@
+"""Small models that the command line is asked to read."""
+
+import torch
+from torch import nn
+
+
+def stack(width=16, act="relu"):
+    """Three circular convolutions: kaiming's sqrt(2 / fan_in) is exact after a ReLU."""
+    acts = {"relu": nn.ReLU, "gelu": nn.GELU}
+    conv = {"kernel_size": 3, "padding": 1, "padding_mode": "circular"}
+    return nn.Sequential(
+        nn.Conv2d(3, width, **conv),
+        acts[act](),
+        nn.Conv2d(width, width, **conv),
+        acts[act](),
+        nn.Conv2d(width, width, **conv),
+    )
+
+
+def normed(width=16):
+    """A batch norm: its buffers have to reach the file."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, 4)
+    )
+
+
+class Positioned(nn.Module):
+    """A parameter about which no rule has an opinion, a buffer that the constructor computes, a tied weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.second = nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+        self.position = nn.Parameter(torch.full((8,), 0.25))
+        self.register_buffer("table", torch.arange(8.0))
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x + self.table.sin()))) + self.position.exp()
+
+
+def failing():
+    """A factory that raises."""
+    raise RuntimeError("no such dataset")
+
+
+def weightless():
+    """A model without parameters."""
+    return nn.Sequential(nn.ReLU(), nn.Flatten())
+
+
+class Summing(nn.Module):
+    """An op without a rule, between two layers: taken as the identity, the prediction behind it is wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 64)
+
+    def forward(self, x):
+        return self.second(torch.cumsum(self.first(x), dim=1))

@@ -1,0 +1,112 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from stepzero import Plan, laws
+
+NETS = Path(__file__).with_name("nets.py")
+STACK = (f"{NETS}:stack", "--input", "8x3x8x8")
+
+
+def test_init_plans_draws_writes_and_proves(cli, tmp_path):
+    path = tmp_path / "stack.safetensors"
+    ran = cli("init", *STACK, "-o", path)
+    assert ran.code == 0, ran.err
+    assert ran.out.index("Plan for") < ran.out.index(f"Wrote {path}") < ran.out.index("Check: pass")
+    assert sorted(load_file(path)) == sorted(f"{at}.{kind}" for at in (0, 2, 4) for kind in ("weight", "bias"))
+
+
+def test_values_in_the_file_are_those_of_the_laws(cli, tmp_path):
+    path = tmp_path / "stack.safetensors"
+    report = cli("init", *STACK, "-o", path, "--seed", "7", "--json").data
+    law = laws.from_dict(report["plan"]["parameters"]["2.weight"]["law"])
+    np.testing.assert_array_equal(load_file(path)["2.weight"], law.draw((16, 16, 3, 3), seed=7, name="2.weight"))
+    assert report["check"]["ok"] is True
+    assert report["file"]["bytes"] == path.stat().st_size
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(cli, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert cli("init", *STACK, "-o", tmp_path / f"{name}.safetensors", "--seed", seed, "--no-check").code == 0
+    a, b, c = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_buffers_and_kept_parameters_reach_the_file_so_that_a_strict_load_succeeds(cli, tmp_path):
+    path = tmp_path / "normed.safetensors"
+    assert cli("init", f"{NETS}:normed", "--input", "16x3x8x8", "-o", path).code == 0
+    stored = load_file(path)
+    assert stored["1.running_var"].tolist() == [1.0] * 16
+    assert stored["1.num_batches_tracked"] == 0
+
+
+def test_what_the_plan_keeps_has_the_constructors_values_and_tied_weights_stand_once(cli, tmp_path):
+    path = tmp_path / "positioned.safetensors"
+    ran = cli("init", f"{NETS}:Positioned", "--input", "64x8", "-o", path, "--no-check")
+    assert ran.code == 0, ran.err
+    stored = load_file(path)
+    assert stored["position"].tolist() == [0.25] * 8
+    assert stored["table"].tolist() == list(range(8))
+    assert "first.weight" in stored
+    assert "second.weight" not in stored
+
+
+def test_a_saved_plan_is_what_is_drawn(cli, tmp_path):
+    plan, path = tmp_path / "plan.json", tmp_path / "stack.safetensors"
+    assert cli("plan", *STACK, "--override", "0.weight=constant:value=0.5", "-o", plan).code == 0
+    cli("init", *STACK, "--plan", plan, "-o", path, "--no-check")
+    assert (load_file(path)["0.weight"] == 0.5).all()
+    assert Plan.load(plan)["0.weight"].law.mean == 0.5
+
+
+def test_a_check_that_fails_is_exit_code_1_and_the_file_is_there_to_look_at(cli, tmp_path):
+    path = tmp_path / "summing.safetensors"
+    ran = cli("init", f"{NETS}:Summing", "--input", "64x64", "--on-unknown", "identity", "-o", path)
+    assert ran.code == 1, ran.err
+    assert "Check: FAIL" in ran.out
+    assert path.exists()
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_nothing_is_replaced_without_force(cli, tmp_path, make):
+    path = tmp_path / "stack.safetensors"
+    make(path)
+    ran = cli("init", *STACK, "-o", path)
+    assert (ran.code, ran.out) == (2, "")
+    assert "is there already" in ran.err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((f"{NETS}:weightless", "--input", "1x3"), "has no parameters"),
+        ((f"{NETS}:failing", "--input", "1x3"), "no such dataset"),
+        ((*STACK, "--seed", "-1"), "seed"),
+        ((*STACK, "--plan", "missing.json"), "missing.json cannot be read"),
+    ],
+)
+def test_misuse_is_exit_code_2_and_nothing_is_written(cli, tmp_path, arguments, message):
+    path = tmp_path / "out.safetensors"
+    ran = cli("init", *arguments, "-o", path)
+    assert ran.code == 2
+    assert message in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_writing_leaves_nothing_behind_and_is_exit_code_130(tmp_path):
+    program = (
+        "import sys; from stepzero import filling; from stepzero.cli import main\n"
+        "def interrupt(done, total): raise KeyboardInterrupt\n"
+        "save = filling.save\n"
+        "filling.save = lambda *args, **kwargs: save(*args, **(kwargs | {'progress': interrupt}))\n"
+        f"sys.exit(main(['init', {STACK[0]!r}, '--input', '8x3x8x8', '-o', {str(tmp_path / 'out.safetensors')!r}]))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 130, run.stderr
+    assert "interrupted" in run.stderr
+    assert list(tmp_path.iterdir()) == []
