@@ -68,8 +68,8 @@ def engine(name: EngineName = "auto", size: int = 0) -> Engine:
 
 @lru_cache(maxsize=1)
 def numba_available() -> bool:
-    """Say whether numba is installed, without importing it."""
-    return importlib.util.find_spec("numba") is not None
+    """Say whether numba is installed, without importing it, on a machine whose pairs of words its kernels can split."""
+    return sys.byteorder == "little" and importlib.util.find_spec("numba") is not None
 
 
 def spread(work: Callable[[Any], None], jobs: list[Any], threads: int | None) -> None:

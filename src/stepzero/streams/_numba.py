@@ -34,18 +34,28 @@ def _kernel(function: _Function) -> _Function:
 
 
 @_kernel
-def _philox(blocks, count, k0, k1, c2, c3, words):
+def _philox(blocks, count, k0, k1, c2, c3, pairs):
+    """Write (w0, w1) of each block into the first row of `pairs`, (w2, w3) into the second."""
     for i in range(count):
-        x0, x1, x2, x3 = blocks[i] & _LOW, blocks[i] >> _HALF, c2, c3
+        x0, x1, x2, x3 = blocks[i], blocks[i] >> _HALF, c2, c3
         a, e = k0, k1
         for _ in range(ROUNDS):
-            p, q = x0 * _M0, x2 * _M1
-            x0, x1, x2, x3 = (q >> _HALF) ^ x1 ^ a, q & _LOW, (p >> _HALF) ^ x3 ^ e, p & _LOW
+            p, q = (
+                (x0 & _LOW) * _M0,
+                (x2 & _LOW) * _M1,
+            )  # upper halves are dirt: one instruction that does not read them
+            x0, x1, x2, x3 = (q >> _HALF) ^ x1 ^ a, q, (p >> _HALF) ^ x3 ^ e, p
             a, e = (a + _W0) & _LOW, (e + _W1) & _LOW
-        words[4 * i] = np.uint32(x0)
-        words[4 * i + 1] = np.uint32(x1)
-        words[4 * i + 2] = np.uint32(x2)
-        words[4 * i + 3] = np.uint32(x3)
+        pairs[0, i] = (x0 & _LOW) | (x1 << _HALF)
+        pairs[1, i] = (x2 & _LOW) | (x3 << _HALF)
+
+
+@_kernel
+def _interleave(pairs, count, words):
+    first, second = pairs[0], pairs[1]
+    for i in range(count):
+        words[2 * i] = first[i]
+        words[2 * i + 1] = second[i]
 
 
 @_kernel
@@ -62,21 +72,28 @@ def _levels(words, count, low, span):
 
 
 @_kernel
-def _normal(words, count, values, bits, scale):
+def _mirrored(words, count, values):
     for i in range(count):
         level = words[i]
-        mirrored = level ^ np.uint32(np.int32(level) >> np.int32(31))  # 2^32 - 1 - level above the middle
-        values[i] = np.float32(np.int32(mirrored | np.uint32(1)))
+        lower = level ^ np.uint32(np.int32(level) >> np.int32(31))  # 2^32 - 1 - level above the middle
+        values[i] = np.float32(np.int32(lower | np.uint32(1)))
+
+
+@_kernel
+def _quadratic(bits, count, out):
     for i in range(count):
         u = np.uint64(bits[i] - np.uint32(127 << 23))
-        cell, t = _TABLE[np.int64(u >> np.uint64(18))], u & np.uint64(2**18 - 1)
+        cell, t = _TABLE[u >> np.uint64(18)], u & np.uint64(2**18 - 1)
         c1, c2 = (cell >> np.uint64(13)) & np.uint64(2**21 - 1), cell & np.uint64(2**13 - 1)
         slope = c1 - ((c2 * t) >> np.uint64(17))
-        bits[i] = np.uint32((cell >> np.uint64(34)) - ((slope * t) >> np.uint64(18)))
+        out[i] = np.uint32((cell >> np.uint64(34)) - ((slope * t) >> np.uint64(18)))
+
+
+@_kernel
+def _signed(words, magnitudes, count, values, scale):
     for i in range(count):
         sign = np.int32(~words[i]) >> np.int32(31)  # -1 below the middle
-        z = (np.int32(bits[i]) ^ sign) - sign
-        values[i] = np.float32(z) * scale
+        values[i] = np.float32((np.int32(magnitudes[i]) ^ sign) - sign) * scale
 
 
 @_kernel
@@ -108,8 +125,9 @@ def _gather(starts, row, at, width, blocks):
     count = 0
     while row < starts.size and count < BLOCKS:
         first, taken, at = _take(starts[row], at, width, BLOCKS - count)
+        room = blocks[count : count + taken]
         for j in range(taken):
-            blocks[count + j] = first + np.uint64(j)
+            room[j] = first + np.uint64(j)
         count += taken
         if at == width:
             row, at = row + 1, 0
@@ -123,8 +141,9 @@ def _scatter(starts, row, at, width, count, values, out, written):
     while done < count:
         _, taken, after = _take(starts[row], at, width, count - done)
         first = 4 * done + np.int64((starts[row] + np.uint64(at)) & _THREE)
+        source, target = values[first : first + after - at], out[written : written + after - at]
         for j in range(after - at):
-            out[written + j] = values[first + j]
+            target[j] = source[j]
         written += after - at
         done += taken
         row, at = (row + 1, 0) if after == width else (row, after)
@@ -132,24 +151,34 @@ def _scatter(starts, row, at, width, count, values, out, written):
 
 
 @_kernel
-def _fill(out, starts, width, normal, key, scale, low, span, clamp_low, clamp_high, shift):
-    blocks, words = np.empty(BLOCKS, np.uint64), np.empty(4 * BLOCKS, np.uint32)
+def _transform(words, count, draw, values, scratch):
+    """Turn words into values: what the NumPy reference does, phase by phase."""
+    normal, scale, low, span, clamp_low, clamp_high, shift = draw
+    if span != _ALL:
+        _levels(words, count, low, span)
+    if normal:
+        _mirrored(words, count, values)
+        _quadratic(values.view(np.uint32), count, scratch)
+        _signed(words, scratch, count, values, scale)
+    else:
+        _uniform(words, count, values, scale)
+    if span != _ALL:
+        _clamp(values, count, clamp_low, clamp_high)
+    if shift != 0.0:
+        _shift(values, count, shift)
+
+
+@_kernel
+def _fill(out, starts, width, key, draw):
+    blocks, pairs = np.empty(BLOCKS, np.uint64), np.empty((2, BLOCKS), np.uint64)
+    words, scratch = np.empty(4 * BLOCKS, np.uint32), np.empty(4 * BLOCKS, np.uint32)
     values = np.empty(4 * BLOCKS, np.float32)
-    bits = values.view(np.uint32)
     row, at, written = 0, 0, 0
     while written < out.size:
         count = _gather(starts, row, at, width, blocks)
-        _philox(blocks, count, key[0], key[1], key[2], key[3], words)
-        if span != _ALL:
-            _levels(words, 4 * count, low, span)
-        if normal:
-            _normal(words, 4 * count, values, bits, scale)
-        else:
-            _uniform(words, 4 * count, values, scale)
-        if span != _ALL:
-            _clamp(values, 4 * count, clamp_low, clamp_high)
-        if shift != 0.0:
-            _shift(values, 4 * count, shift)
+        _philox(blocks, count, key[0], key[1], key[2], key[3], pairs)
+        _interleave(pairs, count, words.view(np.uint64))
+        _transform(words, 4 * count, draw, values, scratch)
         row, at, written = _scatter(starts, row, at, width, count, values, out, written)
 
 
@@ -183,10 +212,9 @@ def _reflect(rows, vectors, scales, first, terms):
 
 def _draw(out: NDArray[np.float32], draw: Draw, key: Key, starts: U64, width: int) -> None:
     if out.size:
-        _fill(
-            out, starts, width, draw.kind == "normal", tuple(map(np.uint64, key)), draw.scale,
-            np.uint64(draw.low), np.uint64(draw.span), *draw.clamp, draw.shift,
-        )  # fmt: skip
+        levels = (np.uint64(draw.low), np.uint64(draw.span))
+        how = (draw.kind == "normal", draw.scale, *levels, *draw.clamp, draw.shift)
+        _fill(out, starts, width, tuple(map(np.uint64, key)), how)
 
 
 def _householder(
