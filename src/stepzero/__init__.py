@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test holds the two lists against each other
     from stepzero import errors as errors
+    from stepzero import init as init
     from stepzero import laws as laws
     from stepzero import theory as theory
     from stepzero.checking import Check as Check
@@ -50,6 +51,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import xavier_uniform as xavier_uniform
     from stepzero.planning import Entry as Entry
     from stepzero.planning import Plan as Plan
+    from stepzero.planning import initialize_ as initialize_
     from stepzero.planning import plan as plan
     from stepzero.theory import Activation as Activation
     from stepzero.theory import Fans as Fans
@@ -63,6 +65,7 @@ _HOMES = MappingProxyType(
     {
         # rooms
         "errors": "stepzero.errors",
+        "init": "stepzero.init",
         "laws": "stepzero.laws",
         "theory": "stepzero.theory",
         # plans
@@ -71,6 +74,7 @@ _HOMES = MappingProxyType(
         "Receipt": "stepzero.filling",
         "Check": "stepzero.checking",
         "check": "stepzero.checking",
+        "initialize_": "stepzero.planning",
         "plan": "stepzero.planning",
         "save": "stepzero.filling",
         # arrays

@@ -17,6 +17,8 @@ from ._gaussian import expect as expect
 from ._gaussian import expect_pair as expect_pair
 from ._gaussian import moments as moments
 from ._gaussian import nodes as nodes
+from ._layers import layer_weights as layer_weights
+from ._layers import read_layer as read_layer
 from ._units import Unit as Unit
 from ._vocabulary import ACTIVATIONS as ACTIVATIONS
 from ._vocabulary import ALIASES as ALIASES

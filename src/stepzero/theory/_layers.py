@@ -35,6 +35,14 @@ def read_layer(layer: Any, weight: str | None) -> Options:
     )
 
 
+def layer_weights(layer: Any) -> tuple[str, ...]:
+    """Return the names of a layer's own weight matrices; of a layer of no known kind, its `weight` if it has one."""
+    for kind in type(layer).__mro__:
+        if kind.__name__ in NAMES:
+            return NAMES[kind.__name__](layer)
+    return ("weight",) if getattr(layer, "weight", None) is not None else ()
+
+
 def _linear(layer: Any, weight: str | None) -> Options:
     return {"shape": _shape(layer, weight, ("weight",))}
 
@@ -72,18 +80,25 @@ def _embedding(layer: Any, weight: str | None) -> Options:
 
 
 def _attention(layer: Any, weight: str | None) -> Options:
-    names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
-    held = tuple(name for name in names if _get(layer, name) is not None)
+    held = _attention_names(layer)
     shape = _shape(layer, weight, held)
     packed = (weight or held[0]) == "in_proj_weight"
     return {"shape": shape, "parts": 3 if packed else 1}
 
 
 def _recurrent(layer: Any, weight: str | None) -> Options:
-    names = tuple(name for name, _ in layer.named_parameters(recurse=False) if name.startswith("weight"))
-    shape = _shape(layer, weight, names)
+    shape = _shape(layer, weight, _recurrent_names(layer))
     projection = (weight or "").startswith("weight_hr")
     return {"shape": shape, "parts": 1 if projection else shape[0] // layer.hidden_size}
+
+
+def _attention_names(layer: Any) -> tuple[str, ...]:
+    names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight")
+    return tuple(name for name in names if _get(layer, name) is not None)
+
+
+def _recurrent_names(layer: Any) -> tuple[str, ...]:
+    return tuple(name for name, _ in layer.named_parameters(recurse=False) if name.startswith("weight"))
 
 
 def _shape(layer: Any, weight: str | None, names: tuple[str, ...]) -> tuple[int, ...]:
@@ -115,5 +130,14 @@ READERS: Mapping[str, Callable[[Any, str | None], Options]] = MappingProxyType(
         "MultiheadAttention": _attention,
         "RNNBase": _recurrent,
         "RNNCellBase": _recurrent,
+    }
+)
+
+# Layers with several weights, or with another name for the one.
+NAMES: Mapping[str, Callable[[Any], tuple[str, ...]]] = MappingProxyType(
+    {
+        "MultiheadAttention": _attention_names,
+        "RNNBase": _recurrent_names,
+        "RNNCellBase": _recurrent_names,
     }
 )
