@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import stepzero
+from stepzero.cli import main
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "stepzero"
@@ -82,3 +85,42 @@ def test_every_room_file_is_underscored_and_every_room_lists_what_it_offers():
     stray = [file.name for room in rooms for file in room.glob("*.py") if not file.name.startswith("_")]
     assert [room.name for room in rooms if not (room / "__init__.py").exists()] == []
     assert [name for name in stray if name != "__main__.py"] == []
+
+
+def readme_commands() -> list[list[str]]:
+    """Return the commands that the README shows after a prompt."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [shlex.split(line) for line in re.findall(r"^    \$ (.+)$", text, re.MULTILINE)]
+
+
+def readme_programs() -> list[str]:
+    """Return the Python programs in the README."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    commands = readme_commands()
+    assert {command[0] for command in commands} == {"stepzero"}
+    for command in commands:
+        assert main(command[1:]) == 0, (command, capsys.readouterr())
+    assert (tmp_path / "vgg16.safetensors").stat().st_size > 500e6
+    (tmp_path / "vgg16.safetensors").unlink()  # half a gigabyte
+
+
+@pytest.mark.parametrize("program", readme_programs())
+def test_the_programs_of_the_readme_run(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "README.md", "exec"), {})
+
+
+def test_the_numbers_of_the_readme_are_those_that_it_shows():
+    assert repr(stepzero.gain("gelu")) == "1.5335304411955353"
+    assert repr(stepzero.fans((32, 1, 5, 5))) == "Fans(fan_in=25, fan_out=800)"
+    assert repr(stepzero.Kaiming(distribution="normal").law(stepzero.fans((32, 1, 5, 5)))) == "Normal(std=0.282843)"
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_the_examples_run(example, tmp_path):
+    run = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr

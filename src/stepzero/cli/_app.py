@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from ._guard import INTERRUPTED, guarded
 
 ABOUT = """Set and prove a neural network's state at step zero.
 
-MODEL is path/to/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME or hf:path/to/config.json;
+MODEL is path/to/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME or hf:path/to/config.json; \
 a factory is a function or class that returns a torch.nn.Module.
 
 Exit codes: 0 fine, 1 a check failed, 2 misuse.
@@ -30,6 +31,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def unwrapped(command: Callable[..., None]) -> str:
+    """Return a docstring with one line for each paragraph, for the terminal to wrap."""
+    return "\n\n".join(" ".join(part.split()) for part in (inspect.getdoc(command) or "").split("\n\n"))
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "init": (_init.init, _init.EXAMPLES),
     "plan": (_plan.plan, _plan.EXAMPLES),
@@ -38,7 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "fans": (_fans.fans, _fans.EXAMPLES),
 }
 for name, (command, examples) in COMMANDS.items():
-    app.command(name, epilog="\n\n".join(("[bold]Examples[/]", *examples)))(guarded(command))
+    app.command(name, help=unwrapped(command), epilog="\n\n".join(("[bold]Examples[/]", *examples)))(guarded(command))
 
 
 def _version(asked: bool) -> None:
