@@ -250,6 +250,13 @@ def test_custom_functions_are_marked_as_a_region_through_which_gradients_pass():
     ]
 
 
+def test_the_branch_that_torch_cond_takes_is_recorded():
+    def forward(m, x):
+        return torch.cond(torch.tensor(False), lambda a: m.fc(a), lambda a: a * 2, (x,))
+
+    assert ops(capture(Of(forward), (2, 4)))[-1] == "mul"
+
+
 def test_layer_drop_keeps_the_layer_and_says_so():
     graph = capture(Of(lambda m, x: x if torch.rand([]) < 0.5 else m.fc(x)), (2, 4))
     assert "linear" in ops(graph)
@@ -328,6 +335,20 @@ class TestBadInput:
     def test_models_too_large_for_a_real_run_are_refused_with_the_reason(self, monkeypatch):
         monkeypatch.setattr(ladder, "LIMIT", 10)
         self.refused(CaptureError, r"too large to be run for real", Of(lambda m, x: m.fc(x) if x.sum() > 0 else x))
+
+    def test_indices_beyond_their_table_are_named(self):
+        self.refused(
+            InputError,
+            r"index 7 at 0 is out of range: the table has 5 rows",
+            nn.Sequential(nn.Embedding(5, 2)),
+            torch.tensor([7]),
+        )
+
+    def test_sparse_tensors_are_refused(self):
+        def forward(m, x):
+            return torch.sparse.mm(torch.eye(4).to_sparse(), m.fc(x).t())
+
+        self.refused(CaptureError, r"at the root module \(Of\).*layout sparse_coo cannot be followed", Of(forward))
 
     def test_models_without_parameters_are_refused_where_parameters_are_needed(self):
         with pytest.raises(ModelError, match="ReLU has no parameters"):

@@ -412,6 +412,52 @@ class LearnedLayerDrop(Lin):
         return x if skip else self.fc(x)
 
 
+@quirk((3, 6))
+class ExpertsByIndex(Lin):
+    def forward(self, x):
+        best, out = self.fc(x).argmax(-1), torch.zeros_like(x)
+        for expert in range(6):
+            rows = torch.where(best == expert)[0]
+            out.index_add_(0, rows, self.fc(x[rows]) * expert)
+        return out
+
+
+@quirk((2, 6))
+class SelectsByActivation(Lin):
+    def forward(self, x):
+        y = self.fc(x)
+        return y.masked_select(y > 0).sum() + y[(y > 0).nonzero()[:, 0]].sum()
+
+
+@quirk((2, 6))
+class WeightRenormedInPlace(Lin):
+    def forward(self, x):
+        with torch.no_grad():
+            self.fc.weight.div_(self.fc.weight.norm())
+        return self.fc(x)
+
+
+@quirk((2, 6))
+class ComplexView(Lin):
+    def forward(self, x):
+        z = torch.view_as_real(torch.complex(self.fc(x), x))
+        z[..., 0] += 1
+        return torch.view_as_complex(z).abs()
+
+
+@quirk((2, 6))
+class Strided(Lin):
+    def forward(self, x):
+        return self.fc(x).as_strided((2, 3), (6, 2), 1)
+
+
+@quirk((2, 6))
+class Functional(Lin):
+    def forward(self, x):
+        weights = {"weight": self.fc.weight * 2, "bias": self.fc.bias}
+        return torch.func.functional_call(self.fc, weights, (x,))
+
+
 # Shapes of calls
 
 

@@ -54,7 +54,7 @@ class Attempt:
         with (
             self.scope.autograd_functions(),
             below_autograd(self.rung.below),
-            DataKept(self.recorder.known),
+            DataKept(self.recorder.writer.known),
             self.recorder,
         ):
             output = twin.model(*homes.args, **homes.kwargs)
@@ -71,11 +71,11 @@ class Attempt:
 def _register_leaves(recorder: Recorder, twin: Twin) -> None:
     for leaf in twin.leaves:
         kind: Kind = "parameter" if leaf.parameter else "buffer"
-        value = recorder.leaf(leaf.home, kind, leaf.names, _buffer_numbers(leaf))
-        table = recorder.graph.parameters if leaf.parameter else recorder.graph.buffers
+        value = recorder.writer.leaf(leaf.home, kind, leaf.names, _buffer_numbers(leaf))
+        table = recorder.writer.graph.parameters if leaf.parameter else recorder.writer.graph.buffers
         table |= dict.fromkeys(leaf.names, value.id)
         for tensor in leaf.copies:
-            recorder.stand_ins[id(tensor)] = leaf.home
+            recorder.border.stand_ins[id(tensor)] = leaf.home
 
 
 def _buffer_numbers(leaf: Leaf) -> torch.Tensor | None:
@@ -96,8 +96,8 @@ def _register_inputs(recorder: Recorder, model: nn.Module, call: ModelInputs) ->
 
     moved = real.changed(register)
     for name, home in moved.named(model.forward).items():
-        if home not in recorder.tape:
-            recorder.graph.inputs[name] = recorder.leaf(home, "input", (name,)).id
+        if home not in recorder.writer.tape:
+            recorder.writer.graph.inputs[name] = recorder.writer.leaf(home, "input", (name,)).id
     for tensor in _flat(real):
         if not (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
             given = not isinstance(sources[id(tensor)], TensorSpec)
@@ -119,15 +119,15 @@ def _flat(call: ModelInputs) -> list[Any]:
 
 def _know(recorder: Recorder, home: torch.Tensor, numbers: torch.Tensor, *, certain: bool) -> None:
     """Let control flow read an integer input; where only its type was given, ones are assumed."""
-    recorder.known.put(home, numbers, certain=certain)
-    value = recorder.tape.read(home, lambda entry, write: write.value)
-    recorder.known.show(home, recorder.graph.values[value])
+    recorder.writer.known.put(home, numbers, certain=certain)
+    value = recorder.writer.tape.read(home, lambda entry, write: write.value)
+    recorder.writer.known.show(home, recorder.writer.graph.values[value])
 
 
 def _finish(recorder: Recorder, output: Any) -> None:
-    graph = recorder.graph
-    tensors = [recorder.at_home(tensor) for tensor in tensors_in(output)]
-    graph.outputs = [recorder.value_of(tensor) for tensor in tensors]
+    graph = recorder.writer.graph
+    tensors = [recorder.border.at_home(tensor) for tensor in tensors_in(output)]
+    graph.outputs = [recorder.writer.read(tensor) for tensor in tensors]
     if not graph.outputs:
         raise CaptureError("the forward pass returns no tensor. Wrap the model so that it returns what is trained on.")
     read = {value for node in graph.nodes for value in node.inputs} | set(graph.outputs)

@@ -9,7 +9,7 @@ import random
 import sys
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ def eager_switches() -> Iterator[None]:
             torch.jit.optimized_execution(False),  # type: ignore[attr-defined]  # its profile of this run would outlive it
             _unwarned(),  # a real run shows the model's own
             _uncompiled(),
+            _set(torch, "cond", _cond),  # the original compiles its branches first
             _set(torch.nn.functional, "_verify_batch_size", _any_batch_size),
             _set(fx_config, "meta_nonzero_assume_all_nonzero", True),
         ):
@@ -73,6 +74,10 @@ def _set(holder: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(holder, name, before)
+
+
+def _cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Any = ()) -> Any:
+    return true_fn(*operands) if pred else false_fn(*operands)
 
 
 def _any_batch_size(size: Any) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from stepzero.network._graph import Value
+from stepzero.network._ops import Call, tensors_of
+from stepzero.network._walk import replace_tensors
 
 LIMIT = 64 * 2**20  # bytes of one shadow; a 4096 x 4096 boolean mask has 16 MiB
 BUDGET = 512 * 2**20  # bytes of all of them
@@ -90,16 +92,87 @@ class Known:
         for key in self._sharing.get(tensor.untyped_storage()._cdata, ()):
             self._of[key].certain = False
 
+    def share(self, source: torch.Tensor, tensor: torch.Tensor) -> None:
+        """Give `tensor` the numbers of `source`, which it shares memory with."""
+        if (shadow := self.get(source)) is not None:
+            self.put(tensor, shadow.tensor, certain=shadow.certain)
+
+    def shadows(self, call: Call) -> Shadows | None:
+        """Return the arguments with real numbers in the place of stand-ins, or None where one is unknown."""
+        unknown = False
+
+        def numbers(name: str, argument: Any) -> Any:
+            def of(tensor: torch.Tensor) -> torch.Tensor | None:
+                nonlocal unknown
+                found = _number(call, name, self.get(tensor), tensor)
+                unknown = unknown or found is None
+                return found
+
+            return _on_cpu(replace_tensors(of, argument))
+
+        args = tuple(numbers(name, a) for name, a in zip(call.schema.names, call.args, strict=False))
+        kwargs = {name: numbers(name, a) for name, a in call.kwargs.items()}
+        if unknown:
+            return None
+        used = [self.get(tensor) for tensor in call.tensors]
+        return Shadows(args, kwargs, certain=all(shadow.certain for shadow in used if shadow is not None))
+
+    def follow(self, call: Call, result: Any, shadows: Shadows | None) -> None:
+        """Give what an op made its numbers; what it overwrote with unknown ones loses its own."""
+        numbers = None if shadows is None else self._numbers(call, result, shadows)
+        certain = shadows is not None and shadows.certain
+        if numbers is None:
+            for tensor in call.written:
+                self.forget(tensor)
+            numbers, certain = _guess(call, result), False
+        if numbers is None:
+            return
+        for tensor, real in zip(tensors_of(result), tensors_of(numbers), strict=True):
+            if self.get(tensor) is None:
+                self.put(tensor, real, certain=certain)
+
+    def _numbers(self, call: Call, result: Any, shadows: Shadows) -> Any:
+        if not self.room_for(result):
+            return None
+        for tensor in call.written:
+            self.before_write(tensor)
+            if not shadows.certain:
+                self.doubt(tensor)
+        try:
+            return shadows.run(call.func)
+        except (RuntimeError, NotImplementedError):  # no CPU kernel for this type: the numbers stay unknown
+            return None
+
     def room_for(self, result: Any) -> bool:
         """Say whether the numbers of an op with this result on meta are small enough to keep."""
         parts = result if isinstance(result, (tuple, list)) else (result,)
-        needed = sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
+        needed = sum(t.nbytes for t in parts if isinstance(t, torch.Tensor))
         return needed <= LIMIT and self._bytes + needed <= BUDGET
 
 
-def finite(func: Callable[..., torch.Tensor], tensor: torch.Tensor) -> torch.Tensor:
-    """Return what isnan, isinf or isfinite say of a tensor without bad values, in one element of memory."""
-    return func(torch.zeros((), dtype=tensor.dtype)).expand(tensor.shape)
+def _number(call: Call, name: str, shadow: Shadow | None, tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the numbers of one argument, zeros where only its shape matters, or None."""
+    if shadow is not None:
+        return shadow.tensor
+    if name in call.schema.shape_only and name not in call.schema.written:
+        return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+    return None
+
+
+def _guess(call: Call, result: Any) -> torch.Tensor | None:
+    """Answer what control flow may ask of activations: nothing is infinite, a random scalar keeps the layer."""
+    if not isinstance(result, torch.Tensor):
+        return None
+    if call.op in ASSUMED_FINITE:  # one element of memory
+        answer: torch.Tensor = call.func(torch.zeros(())).expand(result.shape)
+        return answer
+    if call.op in RANDOM_SCALARS and result.numel() == 1:
+        return torch.full(result.shape, GUESS, dtype=result.dtype)
+    return None
+
+
+def _on_cpu(argument: Any) -> Any:
+    return torch.device("cpu") if isinstance(argument, torch.device) else argument
 
 
 ASSUMED_FINITE = frozenset({"isnan", "isinf", "isfinite", "isneginf", "isposinf"})

@@ -68,6 +68,8 @@ def _try(
         attempt = Attempt(choice)
         try:
             return failures[0] if failures else Failure(attempt, Exception()), attempt.run(model, call, training)
+        except CaptureError as error:
+            raise CaptureError(f"at {attempt.where()}: {error}") from None
         except StepZeroError:
             raise
         except Exception as error:
@@ -75,7 +77,7 @@ def _try(
             if not _asks_for_autograd(error):
                 break
         finally:
-            made += attempt.recorder.tape.made_on_meta()
+            made += attempt.recorder.writer.tape.made_on_meta()
     return failures[0], None
 
 

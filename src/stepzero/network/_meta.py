@@ -9,29 +9,32 @@ from typing import Any
 import torch
 
 from stepzero.network._known import Known, Shadows
-from stepzero.network._ops import Schema, arguments_of
+from stepzero.network._ops import Call
 from stepzero.network._walk import replace_tensors
+
+META = torch.device("meta")
 
 Rule = Callable[[dict[str, Any]], Any]
 
 
-def run_on_meta(func: Any, schema: Schema, args: Any, kwargs: Any, shadows: Shadows | None, known: Known) -> Any:
+def run_on_meta(call: Call, shadows: Shadows | None, known: Known) -> Any:
     """Run an op on meta, or say by other means what shapes it makes."""
-    rule = RULES.get(schema.op)
-    if rule is not None and not schema.written:
-        made = rule(arguments_of(schema, args, kwargs) | {"known": known})
+    rule = RULES.get(call.op)
+    if rule is not None and not call.written:
+        made = rule(call.arguments | {"known": known})
         if made is not None:
             return made
-    if torch.Tag.dynamic_output_shape in func.tags and shadows is not None:
-        return stand_ins(shadows.run(func))
-    if schema.op in ("index", "index_put"):
+    if torch.Tag.dynamic_output_shape in call.func.tags and shadows is not None:
+        return stand_ins(shadows.run(call.func))
+    args = call.args
+    if call.op in ("index", "index_put"):
         args = (args[0], _masks_as_indices(args[1], known), *args[2:])
     try:
-        return func(*args, **kwargs)
+        return call.func(*args, **call.kwargs)
     except (RuntimeError, NotImplementedError):
-        if shadows is None or schema.written:
+        if shadows is None or call.written:
             raise
-        return stand_ins(shadows.run(func))
+        return stand_ins(shadows.run(call.func))
 
 
 def stand_ins(result: Any) -> Any:
@@ -91,6 +94,13 @@ def _nms(a: dict[str, Any]) -> Any:
     return a["dets"].new_empty(a["dets"].shape[:1], dtype=torch.int64)  # as if every box were kept
 
 
+def _masked_select(a: dict[str, Any]) -> Any:
+    if a["known"].get(a["mask"]) is not None:
+        kept = a["known"].get(a["mask"]).tensor.expand(torch.broadcast_shapes(a["self"].shape, a["mask"].shape)).sum()
+        return a["self"].new_empty(int(kept))
+    return a["self"].new_empty(torch.broadcast_shapes(a["self"].shape, a["mask"].shape).numel())
+
+
 def _repeat_interleave(a: dict[str, Any]) -> Any:
     """Return the repeated tensor when the numbers of repetitions are known."""
     repeats = a["repeats"]
@@ -118,6 +128,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "_grouped_mm": _grouped_mm,
         # the shape depends on numbers
         "torchvision::nms": _nms,
+        "masked_select": _masked_select,
         "repeat_interleave": _repeat_interleave,
     }
 )

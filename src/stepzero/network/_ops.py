@@ -64,6 +64,46 @@ class Schema:
     takes_device: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one op."""
+
+    func: Any
+    schema: Schema
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    arguments: dict[str, Any]  # all of them by name, defaults filled in
+
+    @classmethod
+    def of(cls, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return the call of an `OpOverload` with these arguments."""
+        schema = schema_of(func)
+        return cls(func, schema, args, kwargs, arguments_of(schema, args, kwargs))
+
+    @property
+    def op(self) -> str:
+        return self.schema.op
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Every tensor among the arguments, in the order of the schema."""
+        return [t for argument in self.arguments.values() for t in tensors_of(argument)]
+
+    @property
+    def read(self) -> list[torch.Tensor]:
+        """The tensors whose numbers the op reads."""
+        return [t for n, a in self.arguments.items() if n not in self.schema.shape_only for t in tensors_of(a)]
+
+    @property
+    def written(self) -> list[torch.Tensor]:
+        """The tensors that the op overwrites."""
+        return [t for n, a in self.arguments.items() if n in self.schema.written for t in tensors_of(a)]
+
+    def __str__(self) -> str:
+        """Say the op and the shapes that it was given: `linear((2, 3), (4, 3), (4,))`."""
+        return f"{self.op}({', '.join(str(tuple(t.shape)) for t in self.tensors)})"
+
+
 @cache
 def schema_of(func: Any) -> Schema:
     """Return what the schema of an `OpOverload` says."""
@@ -106,9 +146,10 @@ def arguments_of(schema: Schema, args: tuple[Any, ...], kwargs: Mapping[str, Any
     return {name: given.get(name, schema.defaults.get(name)) for name in schema.names}
 
 
-def is_random(schema: Schema, arguments: Mapping[str, Any]) -> bool:
+def is_random(call: Call) -> bool:
     """Say whether this call draws: dropout in eval mode and attention without dropout do not."""
-    if not schema.random:
+    arguments = call.arguments
+    if not call.schema.random:
         return False
     if arguments.get("train") is False or arguments.get("training") is False:
         return False

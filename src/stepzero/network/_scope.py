@@ -65,6 +65,8 @@ class Scope:
 
     def _enter(self, name: str, path: str) -> Any:
         def enter(module: nn.Module, args: Any) -> None:
+            if torch.compiler.is_compiling():  # torch.cond traces its branches before it runs them
+                return
             self.stack.append(Frame(path, self._calls[name], module))
             self._calls[name] += 1
 
@@ -72,6 +74,8 @@ class Scope:
 
     def _leave(self, path: str) -> Any:
         def leave(module: nn.Module, args: Any, output: Any) -> None:
+            if torch.compiler.is_compiling():
+                return
             # A model may catch an exception of a submodule, whose frame is then still there.
             while len(self.stack) > 1 and self.stack.pop().path != path:
                 pass

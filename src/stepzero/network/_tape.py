@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from stepzero.errors import CaptureError
 from stepzero.network._graph import Graph, Kind, Value
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int]  # size, stride, offset
@@ -35,6 +36,7 @@ class Entry:
     tensor: torch.Tensor  # kept alive: ids are reused otherwise
     value: int
     version: int
+    storage: int
     detached: bool = False  # it, or the tensor that it views, came from `detach`
 
 
@@ -58,7 +60,8 @@ class Tape:
         self._storages: dict[int, Storage] = {}
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
-        return id(tensor) in self._entries
+        entry = self._entries.get(id(tensor))
+        return entry is not None and entry.storage == _key(tensor)  # `w.data = x` gives a tensor other memory
 
     def leaf(self, tensor: torch.Tensor, kind: Kind, names: tuple[str, ...] = ()) -> Value:
         """Register a tensor that no op made."""
@@ -79,7 +82,7 @@ class Tape:
         before = self._entries.get(id(tensor))
         if detached is None:
             detached = before is not None and before.detached
-        self._entries[id(tensor)] = Entry(tensor, value, len(storage.writes), detached)
+        self._entries[id(tensor)] = Entry(tensor, value, len(storage.writes), _key(tensor), detached)
         storage.views[geometry(tensor)] = id(tensor)
 
     def written(self, tensor: torch.Tensor, value: int, *, grad: bool) -> None:
@@ -119,6 +122,13 @@ class Tape:
 
     def _storage(self, tensor: torch.Tensor) -> Storage:
         return self._storages.setdefault(_key(tensor), Storage())
+
+
+def check_dense(tensor: torch.Tensor) -> None:
+    """Raise CaptureError unless a tensor is a strided view of memory: what happens to others cannot be followed."""
+    if tensor.layout is not torch.strided:
+        kind = str(tensor.layout).removeprefix("torch.")
+        raise CaptureError(f"a tensor of layout {kind} cannot be followed. Use its dense form, tensor.to_dense().")
 
 
 def geometry(tensor: torch.Tensor) -> Geometry:
