@@ -4,8 +4,8 @@ from stepzero.moments._call import Call as Call
 from stepzero.moments._call import Load as Load
 from stepzero.moments._call import Rule as Rule
 from stepzero.moments._call import Weights as Weights
+from stepzero.moments._flow import Flow as Flow
 from stepzero.moments._pointwise import Pointwise as Pointwise
-from stepzero.moments._propagate import Flow as Flow
 from stepzero.moments._propagate import OnUnknown as OnUnknown
 from stepzero.moments._propagate import is_weight_op as is_weight_op
 from stepzero.moments._propagate import propagate as propagate

@@ -26,13 +26,13 @@ def function_of(call: Call, operand: str) -> P.Pointwise:
     """Return the op as a function of one operand, all other arguments fixed."""
     arguments = {k: v for k, v in call.node.arguments.items() if k != operand}
     key = f"{call.op}{sorted((k, str(v)) for k, v in arguments.items() if not isinstance(v, Ref) and v is not None)}"
-    kinks = KINKS.get(call.op, lambda _: ())(call.node.arguments)
-    linear = PIECEWISE.get(call.op, lambda _: None)(call.node.arguments)
+    kinks = KINKS[call.op](call.node.arguments) if call.op in KINKS else ()
+    linear = PIECEWISE[call.op](call.node.arguments) if call.op in PIECEWISE else None
     return P.Pointwise(key, lambda z: _run(call, operand, z), kinks, linear)
 
 
 def _run(call: Call, operand: str, z: Tensor) -> Tensor:
-    result: Tensor = call.run(**{operand: z.clone() if call.node.writes else z})
+    result: Tensor = call.run(**{operand: z})
     return result
 
 

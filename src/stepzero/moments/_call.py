@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from stepzero.errors import NoRuleError
-from stepzero.moments._signal import Signal
+from stepzero.moments._signal import Signal, constant
 from stepzero.network import Graph, Node, Ref
 
-Rule = Callable[["Call"], "Signal | tuple[Signal, ...] | None"]
+Rule = Callable[["Call"], "Signal | tuple[Signal | None, ...] | None"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Call:
 
     @property
     def op(self) -> str:
+        """The op's normalised name."""
         return self.node.op
 
     @property
@@ -70,6 +71,30 @@ class Call:
             raise NoRuleError(f"{self.op} (at {self.where}) got no signal in its argument {name!r}")
         return found
 
+    def operand(self, name: str) -> Signal:
+        """Return the signal of a tensor argument, made from its numbers where it is a constant.
+
+        Raises:
+            NoRuleError: if it has neither.
+        """
+        found = self.signal(name)
+        return self._from_numbers(self.node.arguments[name], name) if found is None else found
+
+    def operands(self, name: str) -> list[Signal]:
+        """Return the signals of a list-of-tensors argument, constants made from their numbers."""
+        refs = self.node.arguments[name]
+        found = self.signals_of(name)
+        return [
+            self._from_numbers(r, f"{name}[{i}]") if s is None else s
+            for i, (s, r) in enumerate(zip(found, refs, strict=True))
+        ]
+
+    def _from_numbers(self, ref: Any, name: str) -> Signal:
+        known = self.graph.values[ref.id].known if isinstance(ref, Ref) else None
+        if known is None:
+            raise NoRuleError(f"{self.op} (at {self.where}) got neither moments nor numbers in its argument {name!r}")
+        return constant(known)
+
     @property
     def main(self) -> str:
         """The name of the first tensor argument: `self` or `input`."""
@@ -88,12 +113,12 @@ class Call:
     def run(self, /, **tensors: Any) -> Any:
         """Run the op itself with some arguments replaced, out of place."""
         arguments = {**self.node.arguments, **tensors}
-        arguments = {name: self._fill(item) for name, item in arguments.items()}
-        if self.node.writes or self.node.func is None:
-            return getattr(torch.ops.aten, self.op)(**arguments)
+        arguments = {name: self.fill(item) for name, item in arguments.items()}
+        if self.node.writes:
+            arguments = {k: a.clone() if isinstance(a, Tensor) else a for k, a in arguments.items()}
         return self.node.func(**arguments)
 
-    def _fill(self, item: Any) -> Any:
+    def fill(self, item: Any) -> Any:
         """Put numbers in place of a reference that has them."""
         if isinstance(item, Ref):
             known = self.graph.values[item.id].known
@@ -101,7 +126,7 @@ class Call:
                 raise NoRuleError(f"{self.op} (at {self.where}) needs the numbers of an argument that depends on data")
             return known
         if isinstance(item, (list, tuple)):
-            return type(item)(self._fill(part) for part in item)
+            return type(item)(self.fill(part) for part in item)
         return item
 
 

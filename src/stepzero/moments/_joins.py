@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stepzero.errors import NoRuleError
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
-from stepzero.moments._activations import function_of, pointwise
+from stepzero.moments._activations import function_of
 from stepzero.moments._call import Call, tensor64
 from stepzero.moments._signal import Knob, Moments, Signal, constant, widen
 from stepzero.network import Ref
@@ -27,7 +28,7 @@ def binary(independent: Combine) -> Callable[[Call], Signal]:
 
     def rule(call: Call) -> Signal:
         names = [k for k, v in call.node.arguments.items() if isinstance(v, Ref)]
-        left, right = (operand(call, name) for name in (names + names)[:2])
+        left, right = (call.operand(name) for name in (names + names)[:2])
         if len(names) == 1 or _scalar(right) or _scalar(left):
             return _with_number(call, names)
         root, f = P.root_of(left)
@@ -41,29 +42,20 @@ def binary(independent: Combine) -> Callable[[Call], Signal]:
     return rule
 
 
-def operand(call: Call, name: str) -> Signal:
-    """Return the signal of an operand, made from its numbers where it is a constant."""
-    found = call.signal(name)
-    if found is not None:
-        return found
-    known = call.graph.values[call.node.arguments[name].id].known
-    return constant(tensor64(float("nan")) if known is None else known.detach())
-
-
 def _scalar(x: Signal) -> bool:
     return x.known is not None and x.known.numel() == 1
 
 
 def _with_number(call: Call, names: list[str]) -> Signal:
     """An op of one signal and numbers: pointwise; multiples of a weight keep its knob."""
-    numbers = {n: operand(call, n).known for n in names if _scalar(operand(call, n))}
+    numbers = {n: call.operand(n).known for n in names if _scalar(call.operand(n))}
     main = next(n for n in names if n not in numbers)
     x = call.need(main)
     fixed = {n: t.reshape(()) for n, t in numbers.items() if t is not None}
     kinks = function_of(call, main).kinks
 
     def function(z: Tensor) -> Tensor:
-        result: Tensor = call.run(**{main: z.clone() if call.node.writes else z}, **fixed)
+        result: Tensor = call.run(**{main: z}, **fixed)
         return result
 
     key = f"{call.op}[{call.node.arguments}]" + str({n: float(t) for n, t in fixed.items()})
@@ -82,11 +74,13 @@ def _affine(phi: P.Pointwise, x: Signal) -> Signal | None:
     t, s = float(y[1]), float(y[2] - y[1])
     if not torch.allclose(y, s * at + t, rtol=1e-12, atol=1e-12):
         return None
-    m = x.moments
-    mean = s * m.mean + t
-    rest = [s * s * q + 2 * s * t * m.mean + t * t for q in m[1:]]
+
+    def straight(m: Moments) -> Moments:
+        return Moments(s * m.mean + t, *(s * s * q + 2 * s * t * m.mean + t * t for q in m[1:]))
+
     knob = Knob(x.knob.parameter, x.knob.factor * s * s) if x.knob and not t else None
-    return Signal(x.shape, x.roles, Moments(mean, *rest), x.carrier * s * s, knob=knob, centred=x.centred and not t)
+    tangent = None if x.tangent is None else x.tangent.times(s * s)
+    return Signal(x.shape, x.roles, straight(x.moments), tangent, knob=knob, centred=x.centred and not t)
 
 
 def _composed(call: Call, names: list[str], f: P.Pointwise, g: P.Pointwise) -> P.Pointwise:
@@ -105,23 +99,34 @@ def add(call: Call, a: Signal, b: Signal) -> Signal:
     alpha = float(call.argument("alpha") or 1.0) * (-1.0 if call.op in ("sub", "rsub") else 1.0)
     m, n = a.moments, b.moments
     cross = 2 * alpha * m.mean * n.mean
-    rest = [p + alpha**2 * q + cross for p, q in zip(m[1:], n[1:], strict=True)]
-    return Signal(a.shape, a.roles, Moments(m.mean + alpha * n.mean, *rest), a.carrier + alpha**2 * b.carrier)
+    moments = Moments(m.mean + alpha * n.mean, *(p + alpha**2 * q + cross for p, q in zip(m[1:], n[1:], strict=True)))
+    return Signal(a.shape, a.roles, moments, summed([(a.tangent, 1.0), (b.tangent, alpha**2)]))
+
+
+def summed(parts: Sequence[tuple[Moments | None, float | Moments]]) -> Moments | None:
+    """Add small changes, each times a number or times factors of its own for every moment."""
+    total: Moments | None = None
+    for change, factor in parts:
+        if change is None:
+            continue
+        factors: Sequence[float | Tensor] = factor[1:] if isinstance(factor, Moments) else (factor,) * 5
+        here = Moments(change.mean, *(t * f for t, f in zip(change[1:], factors, strict=True)))
+        total = here if total is None else Moments(*(p + q for p, q in zip(total, here, strict=True)))
+    return total
 
 
 def multiply(call: Call, a: Signal, b: Signal) -> Signal:
-    """E[(ab)²] = E[a²]E[b²] for independent operands; each gradient is scaled by the other's second moment.
+    """E[(ab)²] = E[a²]E[b²] for independent operands; each gradient is scaled by the other's moments.
 
     A gate computed from its own input is taken as independent of it: right for wide squeeze-excite gates.
     """
     m, n = a.moments, b.moments
     moments = Moments(*(p * q for p, q in zip(m, n, strict=True)))
-    knob = _product_knob(a, b)
-    return Signal(a.shape, a.roles, moments, a.carrier * n.second + b.carrier * m.second, knob=knob)
+    return Signal(a.shape, a.roles, moments, summed([(a.tangent, n), (b.tangent, m)]), knob=_product_knob(a, b))
 
 
 def _product_knob(a: Signal, b: Signal) -> Knob | None:
-    """A weight times a constant or a fixed scale keeps its knob."""
+    """A weight times a constant keeps its knob."""
     for one, other in ((a, b), (b, a)):
         if one.knob is not None and other.known is not None:
             return Knob(one.knob.parameter, one.knob.factor * other.average(other.second))
@@ -130,54 +135,76 @@ def _product_knob(a: Signal, b: Signal) -> Knob | None:
 
 def divide(call: Call, a: Signal, b: Signal) -> Signal:
     """a / b with the denominator taken at its root mean square (it is a norm or a count in practice)."""
-    m, q = a.moments, b.second.clamp_min(1e-300)
-    moments = Moments(m.mean * q.rsqrt(), *(t / q for t in m[1:]))
-    return Signal(a.shape, a.roles, moments, a.carrier / q)
+    inverse = 1.0 / b.second.clamp_min(1e-300)
+    moments, tangent = a.mapped(lambda m: m.times(inverse))
+    return Signal(a.shape, a.roles, moments, tangent)
 
 
 def larger(call: Call, a: Signal, b: Signal) -> Signal:
-    """max(a, b) of independent Gaussians (Clark 1961); pairs follow the same map at their own covariance."""
-    sign = -1.0 if call.op in ("minimum", "min") else 1.0
+    """max(a, b) of independent Gaussians (Clark 1961); pairs as first-order maps of their own covariances."""
+    sign = -1.0 if call.op in ("minimum", "min", "fmin") else 1.0
     m, n = a.moments, b.moments
     va, vb = m.second - m.mean**2, n.second - n.mean**2
     theta = (va + vb).clamp_min(1e-300).sqrt()
     t = sign * (m.mean - n.mean) / theta
     normal = torch.distributions.Normal(tensor64(0.0), tensor64(1.0))
     p, bell = normal.cdf(t), normal.log_prob(t).exp()
-    mean = sign * (sign * m.mean * p + sign * n.mean * (1 - p) + theta * bell)
+    mean = m.mean * p + n.mean * (1 - p) + sign * theta * bell
     second = m.second * p + n.second * (1 - p) + sign * (m.mean + n.mean) * theta * bell
-    rest = [mean**2 + p**2 * (x - m.mean**2) + (1 - p) ** 2 * (y - n.mean**2) for x, y in zip(m[2:], n[2:], strict=True)]
-    return Signal(a.shape, a.roles, Moments(mean, second, *rest), a.carrier * p + b.carrier * (1 - p))
+    pairs = (
+        mean**2 + p**2 * (x - m.mean**2) + (1 - p) ** 2 * (y - n.mean**2) for x, y in zip(m[2:], n[2:], strict=True)
+    )
+    shares = [Moments(mean, s, *(s**2,) * 4) for s in (p, 1 - p)]
+    tangent = summed(list(zip((a.tangent, b.tangent), shares, strict=True)))
+    return Signal(a.shape, a.roles, Moments(mean, second, *pairs), tangent)
 
 
 def glu(call: Call) -> Signal:
-    """a·sigmoid(b) for the two halves of an axis, which are independent channels."""
+    """a·sigmoid(b) for the two halves of an axis, which are independent channels (Dauphin et al. 2017)."""
     x = call.need("self")
     d = int(call.argument("dim")) % len(x.shape)
     n = x.shape[d] // 2
     roles = tuple(R.resize(axis, n) if i == d else axis for i, axis in enumerate(x.roles))
-    halves = []
-    for start in (0, n):
-        m = x.moments.each(lambda t, at=start: t if t.dim() == 0 or t.shape[d] == 1 else t.narrow(d, at, n))  # type: ignore[misc]
-        c = x.carrier if x.carrier.dim() == 0 or x.carrier.shape[d] == 1 else x.carrier.narrow(d, start, n)
-        halves.append(Signal(call.shape, roles, m, c / 2 if x.carrier.dim() and x.carrier.shape[d] == 1 else c))
-    gate = P.apply(P.Pointwise("sigmoid", torch.sigmoid), halves[1])
-    return multiply(call, halves[0], gate)
+
+    def half(start: int) -> Signal:
+        def cut(m: Moments) -> Moments:
+            return m.ranked(len(x.shape)).each(lambda t: t if t.shape[d] == 1 else t.narrow(d, start, n))
+
+        return Signal(call.shape, roles, *x.mapped(cut))
+
+    return multiply(call, half(0), P.apply(P.Pointwise("sigmoid", torch.sigmoid), half(n)))
 
 
 def where(call: Call) -> Signal:
     """A mask that is known picks between two signals; an unknown one is not a rule."""
-    known = call.graph.values[call.node.arguments["condition"].id].known
+    ref = call.node.arguments["condition"]
+    known = call.graph.values[ref.id].known
     if known is None:
-        from stepzero.errors import NoRuleError
-
         raise NoRuleError(f"where (at {call.where}) with a mask that depends on data")
-    mask = known.to(torch.float64)
-    a, b = operand(call, "self"), operand(call, "other")
-    roles = R.broadcast(*sorted((a.roles, b.roles), key=len, reverse=True))
-    a, b = widen(a, call.shape, roles), widen(b, call.shape, roles)
-    moments = Moments(*(mask * p + (1 - mask) * q for p, q in zip(a.moments, b.moments, strict=True)))
-    return Signal(call.shape, roles, moments, a.carrier * mask + b.carrier * (1 - mask))
+    return _picked(call, known, call.operand("self"), call.operand("other"))
 
 
-__all__ = ["add", "binary", "divide", "glu", "larger", "multiply", "operand", "pointwise", "where"]
+def masked_fill(call: Call) -> Signal:
+    """A known mask puts one number in place of a signal."""
+    known = call.graph.values[call.node.arguments["mask"].id].known
+    value = call.argument("value")
+    if known is None:
+        raise NoRuleError(f"masked_fill (at {call.where}) with a mask that depends on data")
+    fill = call.operand("value") if isinstance(value, Ref) else constant(tensor64(float(value)))
+    return _picked(call, known, fill, call.need("self"))
+
+
+def _picked(call: Call, mask: Tensor, yes: Signal, no: Signal) -> Signal:
+    """Take `yes` where the mask is set."""
+    roles = R.broadcast(*sorted((yes.roles, no.roles), key=len, reverse=True))
+    a, b = (widen(s, call.shape, roles) for s in (yes, no))
+
+    def pick(p: Tensor, q: Tensor) -> Tensor:
+        return torch.where(mask, p, q)
+
+    zero = tensor64(0.0)
+    changes = [
+        None if a.tangent is None else a.tangent.each(lambda t: pick(t, zero)),
+        None if b.tangent is None else b.tangent.each(lambda t: pick(zero, t)),
+    ]
+    return Signal(call.shape, roles, Moments(*map(pick, a.moments, b.moments)), summed([(c, 1.0) for c in changes]))

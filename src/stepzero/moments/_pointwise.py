@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepzero.moments import _roles as R
+from stepzero.moments._call import tensor64
 from stepzero.moments._signal import Moments, Signal, Source
 from stepzero.theory._hermite import Expansion, PiecewiseLinear, expand, pair
 
@@ -76,10 +77,7 @@ def apply(phi: Pointwise, x: Signal) -> Signal:
 
 def root_of(x: Signal) -> tuple[Signal, Pointwise]:
     """Return the Gaussian that a signal is a function of, and the function."""
-    if x.source is None:
-        return x, IDENTITY
-    assert isinstance(x.source.phi, Pointwise)
-    return x.source.root, x.source.phi
+    return (x, IDENTITY) if x.source is None else (x.source.root, x.source.phi)
 
 
 def pending(root: Signal, phi: Pointwise) -> Signal:
@@ -87,40 +85,64 @@ def pending(root: Signal, phi: Pointwise) -> Signal:
     return Signal(root.shape, root.roles, source=Source(root, phi, lambda: evaluate(root, phi)))
 
 
-def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Tensor]:
-    """Return the moments and the carrier of φ(root) for a Gaussian root.
+def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
+    """Return the moments and the tangent of φ(root) for a Gaussian root.
 
     Exact for infinite width (Daniely et al. 2016, Poole et al. 2016 eq. 3); a pair at another place is formed
-    with the average of the other place's coefficients.
+    with the average of the other place's coefficients. Small changes meet φ'² where they are alone and φ'φ' in pairs.
     """
-    m = root.moments
-    mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
-    shape = tuple(mean.shape)
-    sd = variance.clamp_min(0.0).sqrt()
-    e = expand_unique(phi, mean.numpy().ravel(), sd.numpy().ravel())
-    a = e.coefficients.reshape(*shape, -1)
-    other = _average_places(a, root.roles)
-    mean_o, sd_o = (_average_places(t.numpy()[..., None], root.roles)[..., 0] for t in (mean, sd))
-    own, far = (mean.numpy(), sd.numpy()), (mean_o, sd_o)
-    values: dict[tuple[int, int], Tensor] = {}
+    pairs = _Pairs(root)
+    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel())
+    shape = pairs.mean.shape
+    moments = pairs.moments(e.coefficients.reshape(*shape, -1), e.second.reshape(shape))
+    if root.tangent is None:
+        return moments, None
+    slopes = pairs.moments(e.slopes(pairs.sd.ravel()).reshape(*shape, -1), e.slope_second.reshape(shape))
+    with torch.enable_grad():  # whoever reads first may be measuring without
+        changes = (change * slope for change, slope in zip(root.tangent[1:], slopes[1:], strict=True))
+        return moments, Moments(tensor64(0.0), *changes)
 
-    def paired(t: Tensor, second: tuple[Array, Array], b: Array) -> Tensor:
-        if (key := (id(t), id(b))) not in values:
-            rho = _correlation(t.numpy(), own, second)
-            values[key] = torch.from_numpy(pair(a, b, rho))
-        return values[key]
 
-    second = torch.from_numpy(e.second.reshape(shape))
-    slope = torch.from_numpy(e.slope_second.reshape(shape))
-    moments = Moments(
-        torch.from_numpy(np.ascontiguousarray(a[..., 0])),
-        second,
-        paired(m.near, own, a),
-        paired(m.elsewhere, far, other),
-        paired(m.across, own, a),
-        paired(m.apart, far, other),
-    )
-    return moments, root.carrier * slope
+class _Pairs:
+    """A Gaussian signal as NumPy arrays, with the correlations that its pair moments mean."""
+
+    def __init__(self, root: Signal) -> None:
+        m = root.moments
+        mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
+        self.m, self.roles = m, root.roles
+        self.mean: Array = mean.numpy()
+        self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
+        self._far = tuple(_average_places(t[..., None], root.roles)[..., 0] for t in (self.mean, self.sd))
+        self._rho: dict[tuple[int, bool], Array] = {}
+
+    def moments(self, a: Array, second: Array) -> Moments:
+        """Return the six moments of a function with these Hermite coefficients."""
+        m, far = self.m, _average_places(a, self.roles)
+        done: dict[tuple[int, bool], Tensor] = {}
+
+        def paired(t: Tensor, apart: bool) -> Tensor:
+            if (key := (id(t), apart)) not in done:
+                done[key] = torch.from_numpy(pair(a, far if apart else a, self.rho(t, apart)))
+            return done[key]
+
+        return Moments(
+            torch.from_numpy(np.ascontiguousarray(a[..., 0])),
+            torch.from_numpy(second),
+            paired(m.near, False),
+            paired(m.elsewhere, True),
+            paired(m.across, False),
+            paired(m.apart, True),
+        )
+
+    def rho(self, product: Tensor, apart: bool) -> Array:
+        """Return the correlation behind E[x x'], with the average other place or with a like one."""
+        if (key := (id(product), apart)) not in self._rho:
+            mean, sd = self._far if apart else (self.mean, self.sd)
+            scale = self.sd * sd
+            covariance = product.numpy() - self.mean * mean
+            rho = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
+            self._rho[key] = np.asarray(np.clip(rho, -1.0, 1.0))
+        return self._rho[key]
 
 
 def expand_unique(phi: Pointwise, mean: Array, sd: Array) -> Expansion:
@@ -141,13 +163,6 @@ def _rounded(mean: Array, sd: Array) -> tuple[NDArray[np.complex128], NDArray[np
     shift = np.where(sd > 0, np.round(mean / np.maximum(coarse, 1e-150) / ROUNDING) * ROUNDING * coarse, mean)
     keys, back = np.unique(shift + 1j * coarse, return_inverse=True)
     return keys, back
-
-
-def _correlation(product: Array, own: tuple[Array, Array], other: tuple[Array, Array]) -> Array:
-    """Return the correlation behind E[x x'], for x and x' of given (mean, sd)."""
-    scale = own[1] * other[1]
-    covariance = product - own[0] * other[0]
-    return np.asarray(np.clip(np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0), -1.0, 1.0))
 
 
 def _average_places(a: Array, roles: R.Roles) -> Array:

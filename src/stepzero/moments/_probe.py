@@ -10,25 +10,30 @@ from torch import Tensor
 from stepzero.errors import NoRuleError
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call
+from stepzero.moments._joins import summed
 from stepzero.moments._signal import Moments, Signal
 from stepzero.network import Ref
 
+Run = tuple[dict[int, Tensor], list[Tensor]]  # what was put in for each signal, and what came out
 REPLICAS = 4  # inputs drawn for each op: pairs across inputs need at least two
 MAX_ELEMENTS = 1 << 22
 
 
-def probed(call: Call) -> Signal | tuple[Signal, ...] | None:
-    """Return output moments measured on Gaussian tensors that carry the operands' five moments.
+def probed(call: Call) -> tuple[Signal | None, ...]:
+    """Return output moments measured on Gaussian tensors that carry the operands' moments.
 
     Averages over the whole output: position patterns are not resolved. The sampling error is that of one
     tensor of the op's own size; backward, each operand's mean squared gradient for white noise at the output.
+
+    Raises:
+        NoRuleError: if the op cannot run on such tensors, or they are too large.
     """
     names = [k for k, v in call.node.arguments.items() if _refers(v)]
     generator = torch.Generator().manual_seed(call.node.id)
     operands = {k: _signals(call, call.node.arguments[k]) for k in names}
     present = [s for group in operands.values() for s in group if s is not None]
     if not present:
-        return None
+        return (None,) * len(call.shapes)
     if max(torch.Size(s.shape).numel() for s in present) > MAX_ELEMENTS:
         raise NoRuleError(f"{call.op} (at {call.where}) has no rule and its operands are too large to probe")
     fields = {id(s): _Field(s, generator) for s in present}
@@ -52,7 +57,7 @@ def _signals(call: Call, item: Any) -> list[Signal | None]:
 def _filled(call: Call, item: Any, drawn: dict[int, Tensor]) -> Any:
     if isinstance(item, Ref):
         signal = call.signals.get(item.id)
-        return call._fill(item) if signal is None else drawn[id(signal)]
+        return call.fill(item) if signal is None else drawn[id(signal)]
     return [_filled(call, part, drawn) for part in item]
 
 
@@ -99,8 +104,10 @@ class _Field:
         return x.expand(self.signal.shape).to(torch.float32).clone().requires_grad_()
 
 
-def _signals_out(call: Call, runs: list[Any], present: list[Signal], generator: torch.Generator) -> Any:
-    outputs = []
+def _signals_out(
+    call: Call, runs: list[Run], present: list[Signal], generator: torch.Generator
+) -> tuple[Signal | None, ...]:
+    outputs: list[Signal | None] = []
     for i, shape in enumerate(call.shapes):
         ys = [out[i] for _, out in runs]
         if not ys[0].is_floating_point():
@@ -108,13 +115,15 @@ def _signals_out(call: Call, runs: list[Any], present: list[Signal], generator: 
             continue
         roles = _roles_like(shape, present)
         moments = _measured([y.detach().double() for y in ys], roles)
-        outputs.append(Signal(shape, roles, moments, _carrier(ys[0], runs[0][0], present, generator)))
-    return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        outputs.append(Signal(shape, roles, moments, _tangent(ys[0], runs[0][0], present, generator)))
+    return tuple(outputs)
 
 
 def _roles_like(shape: tuple[int, ...], present: list[Signal]) -> R.Roles:
     """Take over the roles of the operand whose shape is most alike."""
-    best = max(present, key=lambda s: (len(s.shape) == len(shape), sum(a == b for a, b in zip(s.shape, shape, strict=False))))
+    best = max(
+        present, key=lambda s: (len(s.shape) == len(shape), sum(a == b for a, b in zip(s.shape, shape, strict=False)))
+    )
     if len(best.shape) == len(shape):
         usual = R.guess(shape)
         pairs = zip(best.roles, best.shape, shape, usual, strict=True)
@@ -143,27 +152,31 @@ def _measured(ys: list[Tensor], roles: R.Roles) -> Moments:
     apart_whole = average(sum(total(a) * total(b) for a, b in pairs) / len(pairs)) / n  # type: ignore[arg-type]
     elsewhere = (whole - second) / (n - 1) if n > 1 else second
     apart = (apart_whole - across) / (n - 1) if n > 1 else across
-    return Moments(average(sum(ys) / len(ys)), second, _neighbours(ys, places, elsewhere), elsewhere, across, apart)  # type: ignore[arg-type]
+    return Moments(average(sum(ys) / len(ys)), second, neighbours(ys, places, elsewhere), elsewhere, across, apart)  # type: ignore[arg-type]
 
 
-def _neighbours(ys: list[Tensor], places: list[int], otherwise: Tensor) -> Tensor:
+def neighbours(ys: list[Tensor], places: list[int], otherwise: Tensor) -> Tensor:
     """Average products of adjacent places."""
     products = [
-        (y.narrow(d, 1, y.shape[d] - 1) * y.narrow(d, 0, y.shape[d] - 1)).mean() for y in ys for d in places if y.shape[d] > 1
+        (y.narrow(d, 1, y.shape[d] - 1) * y.narrow(d, 0, y.shape[d] - 1)).mean()
+        for y in ys
+        for d in places
+        if y.shape[d] > 1
     ]
     return torch.stack(products).mean().reshape(otherwise.shape) if products else otherwise
 
 
-def _carrier(y: Tensor, drawn: dict[int, Tensor], present: list[Signal], generator: torch.Generator) -> Tensor:
-    """The adjoint of a mean spreads a gradient evenly: weigh each operand's mean carrier by its measured gain."""
-    carrier = torch.zeros((1,) * y.dim(), dtype=torch.float64)
-    if not y.requires_grad:
-        return carrier
+def _tangent(y: Tensor, drawn: dict[int, Tensor], present: list[Signal], generator: torch.Generator) -> Moments | None:
+    """Weigh each operand's mean tangent by its measured gain, the same for pairs: its adjoint spreads gradients evenly."""
+    changes = [(s, s.tangent) for s in present if s.tangent is not None]
+    if not y.requires_grad or not changes:
+        return None
     noise = torch.randn(y.shape, generator=generator, dtype=torch.float32).to(y.dtype)
-    leaves = [drawn[id(s)] for s in present]
+    leaves = [drawn[id(s)] for s, _ in changes]
     grads = torch.autograd.grad(y, leaves, noise, retain_graph=True, allow_unused=True)
-    for s, g in zip(present, grads, strict=True):
+    parts: list[tuple[Moments | None, float | Moments]] = []
+    for (_, change), g in zip(changes, grads, strict=True):
         if g is not None:
             ratio = float(g.double().square().nan_to_num(0.0).sum()) / y.numel()
-            carrier = carrier + ratio * s.carrier.mean()
-    return carrier
+            parts.append((change.each(lambda t: t.mean().reshape((1,) * y.dim())), ratio))
+    return summed(parts)

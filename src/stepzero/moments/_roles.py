@@ -15,23 +15,26 @@ Factor = tuple[int, Role]
 Axis = tuple[Factor, ...]
 Roles = tuple[Axis, ...]
 
-CHANNEL_FIRST: tuple[Role, ...] = ("batch", "channel", "position", "position", "position")
-CHANNEL_LAST: tuple[Role, ...] = ("batch", "position", "position", "position", "channel")
+
+def same(shape: Sequence[int], role: Role) -> Roles:
+    """Give all axes one role; an axis of size 1 has none."""
+    return tuple(single(size, role) for size in shape)
 
 
-def label(shape: Sequence[int], roles: Sequence[Role]) -> Roles:
-    """Return one factor for each axis; an axis of size 1 has none."""
-    return tuple(() if size == 1 else ((size, role),) for size, role in zip(shape, roles, strict=True))
+def single(size: int, role: Role) -> Axis:
+    """Return an axis of one factor, or of none where nothing differs."""
+    return ((size, role),) if size > 1 else ()
 
 
 def guess(shape: Sequence[int], *, channel_last: bool = False) -> Roles:
     """Return the usual roles of an activation: (batch, channel, *positions), or (batch, *positions, channel)."""
     rank = len(shape)
     if rank <= 1:
-        return label(shape, ["channel"] * rank)
+        return same(shape, "channel")
+    places = same(shape[1:-1] if channel_last and rank > 2 else shape[2:], "position")
     if channel_last and rank > 2:
-        return label(shape, ["batch", *["position"] * (rank - 2), "channel"])
-    return label(shape, ["batch", "channel", *["position"] * (rank - 2)])
+        return (single(shape[0], "batch"), *places, single(shape[-1], "channel"))
+    return (single(shape[0], "batch"), single(shape[1], "channel"), *places)
 
 
 def count(roles: Roles, role: Role) -> int:
@@ -64,6 +67,11 @@ def _take(stack: list[Factor], size: int) -> Axis:
                 have *= stack.pop()[0]
             return (*axis, (need, role))
     return tuple(axis)
+
+
+def replaced(roles: Roles, shape: Sequence[int], dims: Sequence[int], role: Role) -> Roles:
+    """Return the roles of an op that gives some axes new members of one role."""
+    return tuple(single(n, role) if d in dims else axis for d, (axis, n) in enumerate(zip(roles, shape, strict=True)))
 
 
 def resize(axis: Axis, size: int) -> Axis:

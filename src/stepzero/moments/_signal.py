@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from stepzero.moments import _roles as R
+
+if TYPE_CHECKING:
+    from stepzero.moments._pointwise import Pointwise
 
 
 class Moments(NamedTuple):
@@ -34,6 +37,18 @@ class Moments(NamedTuple):
                 done[id(t)] = f(t)
         return Moments(*(done[id(t)] for t in self))
 
+    def times(self, factor: float | Tensor) -> Moments:
+        """Return the moments of x·sqrt(factor)."""
+        root = factor**0.5
+        return Moments(self.mean * root, *(t * factor for t in self[1:]))
+
+    def ranked(self, rank: int) -> Moments:
+        """Return the same moments with all axes written, those in front with size 1."""
+        return self.each(lambda t: ranked(t, rank))
+
+
+Linear = Callable[[Moments], Moments]  # what a linear op does to moments, and to those of a small change
+
 
 @dataclass(frozen=True)
 class Knob:
@@ -48,111 +63,95 @@ class Source:
     """A pointwise function of a Gaussian signal, not yet applied."""
 
     root: Signal
-    phi: object  # Pointwise; typed there to keep this file free of functions
-    evaluate: Callable[[], tuple[Moments, Tensor]]
+    phi: Pointwise
+    evaluate: Callable[[], tuple[Moments, Moments | None]]
 
 
 class Signal:
-    """Moments of one activation (or weight), with the carrier of the backward pass.
+    """Moments of one activation (or weight), with the tangent of the backward pass.
 
-    `carrier` is a zero-valued tensor that went through the linear program of second moments; differentiating the
-    output's carrier gives E[g²] at every tap, because the transpose of a variance map is the map of gradient
-    second moments. Moments of a pending pointwise function are computed when first read.
+    `tangent` holds the moments of a small change of the activation, as zero-valued tensors that went through the
+    same linear program from the taps on; differentiating the output's tangent gives E[g²] at every tap, because the
+    transpose of a variance map is the map of gradient second moments. None: no tap lies upstream.
+    Moments of a pending pointwise function are computed when first read.
     """
 
-    __slots__ = ("_carrier", "_moments", "centred", "knob", "known", "roles", "shape", "source")
+    __slots__ = ("_moments", "_tangent", "centred", "knob", "known", "roles", "shape", "source", "tap", "unevenness")
 
     def __init__(
         self,
         shape: Sequence[int],
         roles: R.Roles,
         moments: Moments | None = None,
-        carrier: Tensor | None = None,
+        tangent: Moments | None = None,
         *,
         source: Source | None = None,
         knob: Knob | None = None,
         centred: bool = False,
         known: Tensor | None = None,
+        unevenness: float = 1.0,
+        tap: Tensor | None = None,
     ) -> None:
         self.shape = tuple(shape)
         self.roles = roles
         self._moments = moments
-        self._carrier = carrier
+        self._tangent = tangent
         self.source = source
         self.knob = knob  # for weights
         self.centred = centred  # a weight whose rows sum to zero
         self.known = known  # a constant, with its numbers
+        self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
+        self.tap = tap  # the tap on this very signal, if it is a weight op's output
 
     @property
     def moments(self) -> Moments:
         """The six moments."""
-        self._settle()
-        assert self._moments is not None
+        if self._moments is None:
+            assert self.source is not None
+            self._moments, self._tangent = self.source.evaluate()
         return self._moments
 
     @property
-    def carrier(self) -> Tensor:
-        """The carrier, lean like the moments."""
-        self._settle()
-        assert self._carrier is not None
-        return self._carrier
-
-    def _settle(self) -> None:
-        if self._moments is None or self._carrier is None:
-            assert self.source is not None
-            self._moments, self._carrier = self.source.evaluate()
+    def tangent(self) -> Moments | None:
+        """The moments of a small change, lean like the moments."""
+        return self._tangent if self.moments else None
 
     @property
     def mean(self) -> Tensor:
+        """E[x]."""
         return self.moments.mean
 
     @property
     def second(self) -> Tensor:
+        """E[x²]."""
         return self.moments.second
-
-    @property
-    def near(self) -> Tensor:
-        return self.moments.near
-
-    @property
-    def elsewhere(self) -> Tensor:
-        return self.moments.elsewhere
-
-    @property
-    def across(self) -> Tensor:
-        return self.moments.across
-
-    @property
-    def apart(self) -> Tensor:
-        return self.moments.apart
 
     def full(self, t: Tensor) -> Tensor:
         """Expand a lean tensor to the whole shape, without memory."""
         return t.expand(self.shape)
 
     def average(self, t: Tensor) -> float:
-        """Return the mean of a lean tensor over the whole shape."""
-        return float(t.double().mean())  # every element of a lean tensor stands for equally many
+        """Return the mean of a lean tensor over the whole shape: each of its elements stands for equally many."""
+        return float(t.detach().double().mean())
+
+    def mapped(self, f: Linear) -> tuple[Moments, Moments | None]:
+        """Apply what a linear op does to the moments and to the tangent."""
+        with torch.no_grad():
+            m = f(self.moments)
+        return m, None if self.tangent is None else f(self.tangent)
 
     def scaled(self, factor: float) -> Signal:
         """Return the signal times sqrt(factor)."""
-        root = factor**0.5
-        m = self.moments
-        scaled = Moments(m.mean * root, *(t * factor for t in m[1:]))
-        return Signal(self.shape, self.roles, scaled, self.carrier * factor, centred=self.centred)
-
-
-def zero() -> Tensor:
-    """Return the carrier of a signal that no gradient is asked of."""
-    return torch.zeros((), dtype=torch.float64)
+        m, tangent = self.mapped(lambda m: m.times(factor))
+        return Signal(self.shape, self.roles, m, tangent, centred=self.centred)
 
 
 def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
     """Return the signal of a tensor with known numbers: the same for every input."""
     x = value.detach().to(torch.float64)
-    roles = R.guess(x.shape) if roles is None else roles
     others = x * x.mean() if x.numel() > 1 else x * x
-    return Signal(x.shape, roles, Moments(x, x * x, others, others, x * x, others), zero(), known=x)
+    moments = Moments(x, x * x, others, others, x * x, others)
+    return Signal(x.shape, R.guess(x.shape) if roles is None else roles, moments, known=x)
 
 
 def lean(t: Tensor) -> Tensor:
@@ -163,34 +162,36 @@ def lean(t: Tensor) -> Tensor:
     return t
 
 
+def ranked(t: Tensor, rank: int) -> Tensor:
+    """Return a lean tensor with all axes written."""
+    return t if t.dim() == rank else t.reshape((1,) * (rank - t.dim()) + tuple(t.shape))
+
+
 def widen(signal: Signal, shape: Sequence[int], roles: R.Roles) -> Signal:
     """Return a signal broadcast to a larger shape: repeated places and inputs are perfectly alike."""
     if tuple(shape) == signal.shape:
         return signal
-    pad = len(shape) - len(signal.shape)
-    sizes = (1,) * pad + signal.shape
+    sizes = (1,) * (len(shape) - len(signal.shape)) + signal.shape
     own = tuple(axis if have == size else () for axis, have, size in zip(roles, sizes, shape, strict=True))
-    m = signal.moments.each(lambda t: t.reshape((1,) * pad + tuple(t.shape)) if t.dim() == len(signal.shape) else t)
     before, after = R.count(own, "position"), R.count(roles, "position")
-    copies = after / max(1, before)
-    if copies > 1:
-        same, other = (copies - 1) / (after - 1), (after - copies) / (after - 1)
-        m = m._replace(
-            near=m.second if before == 1 else m.near,
-            elsewhere=same * m.second + other * m.elsewhere,
-            apart=same * m.across + other * m.apart,
-        )
-    if R.count(own, "batch") == 1 and R.count(roles, "batch") > 1:
-        m = m._replace(across=m.second, apart=m.elsewhere)
-    carrier = signal.carrier
-    if carrier.dim() == len(signal.shape):
-        carrier = carrier.reshape((1,) * pad + tuple(carrier.shape))
-    return Signal(shape, roles, m, carrier, known=signal.known)
+    new_inputs = R.count(own, "batch") == 1 and R.count(roles, "batch") > 1
+
+    def spread(m: Moments) -> Moments:
+        m = m.ranked(len(shape))
+        if after > before:
+            m = _copied_places(m, before, after)
+        return m._replace(across=m.second, apart=m.elsewhere) if new_inputs else m
+
+    m, tangent = signal.mapped(spread)
+    return Signal(shape, roles, m, tangent, known=signal.known)
 
 
-def replaced(signal: Signal, **changes: object) -> Moments:
-    """Return the moments with some replaced."""
-    return signal.moments._replace(**changes)  # type: ignore[arg-type]
-
-
-__all__ = ["Knob", "Moments", "Signal", "Source", "constant", "lean", "replace", "replaced", "widen", "zero"]
+def _copied_places(m: Moments, before: int, after: int) -> Moments:
+    """Each of `before` places stands `after / before` times: the copies are among the other places."""
+    copies = after / before
+    same, other = (copies - 1) / (after - 1), (after - copies) / (after - 1)
+    return m._replace(
+        near=m.second if before == 1 else m.near,
+        elsewhere=same * m.second + other * m.elsewhere,
+        apart=same * m.across + other * m.apart,
+    )

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from stepzero.moments._call import Call
-from stepzero.moments._propagate import Fixed, Flow, is_weight_op
+from stepzero.moments._flow import Flow
+from stepzero.moments._propagate import Fixed, is_weight_op
 from stepzero.moments._weights import CHANNEL_AXIS, OPERATORS, input_argument, weight_argument
 from stepzero.network import Node
 

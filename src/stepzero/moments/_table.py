@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stepzero.moments import _activations as A
+from stepzero.moments import _assembly as S
 from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
-from stepzero.moments import _random as N
 from stepzero.moments._call import Rule
+from stepzero.moments._max_pool import MAX_POOLS
+from stepzero.moments._noise import NOISE, SOURCES
 from stepzero.moments._norms import NORMS
-from stepzero.moments._pools import POOLS
+from stepzero.moments._reductions import REDUCTIONS
+from stepzero.moments._smoothing import SMOOTHING
 from stepzero.moments._weights import OPERATORS, weighted
 
 _STAY = "alias contiguous detach clone to _to_copy lift_fresh type_as cpu float double half requires_grad"
 _RESHAPE = "view reshape flatten unflatten _unsafe_view squeeze unsqueeze view_as reshape_as atleast_2d"
 _PERMUTE = "permute transpose t movedim moveaxis swapaxes swapdims numpy_T adjoint mT"
 _CUT = "slice narrow chunk split split_with_sizes tensor_split index_select unsafe_chunk unsafe_split"
-_SHIFT = "roll flip pixel_shuffle pixel_unshuffle channel_shuffle"
+_SHIFT = "roll flip channel_shuffle native_channel_shuffle"
+_SHUFFLE = "pixel_shuffle pixel_unshuffle"
+_PAD = "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d"
 _POINTWISE = (
     "abs acos asin atan celu clamp clamp_max clamp_min cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid "
     "hardswish hardtanh leaky_relu log log1p log2 log_sigmoid logit mish nan_to_num neg pow reciprocal relu relu6 "
@@ -26,7 +31,9 @@ _POINTWISE = (
     "threshold"
 )
 
-MOVES = frozenset(f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} select unbind expand expand_as broadcast_to".split())
+MOVES = frozenset(
+    f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} select unbind expand expand_as broadcast_to".split()
+)
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -36,14 +43,15 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(_PERMUTE.split(), M.moves(M.permuted)),
         **dict.fromkeys(_CUT.split(), M.moves(M.same)),
         **dict.fromkeys(_SHIFT.split(), M.moves(M.same)),
+        **dict.fromkeys(_SHUFFLE.split(), M.moves(M.shuffled)),
         **dict.fromkeys(("select", "unbind"), M.moves(M.dropped)),
-        **dict.fromkeys(("expand", "expand_as", "broadcast_to"), M.expanded),
-        **dict.fromkeys(("repeat", "tile"), M.repeated),
-        **dict.fromkeys(("pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"), M.padded),
-        **dict.fromkeys(("cat", "concat", "concatenate", "stack"), M.joined),
-        "alias_update": M.updated,
+        **dict.fromkeys(("expand", "expand_as", "broadcast_to"), S.expanded),
+        **dict.fromkeys(("repeat", "tile"), S.repeated),
+        **dict.fromkeys(_PAD.split(), S.padded),
+        **dict.fromkeys(("cat", "concat", "concatenate", "stack"), S.joined),
+        "alias_update": S.updated,
         # weights
-        **dict.fromkeys((op for op in OPERATORS if op not in {"matmul"}), weighted),
+        **dict.fromkeys(OPERATORS, weighted),
         # activations
         **dict.fromkeys(_POINTWISE.split(), A.pointwise),
         "glu": J.glu,
@@ -53,15 +61,17 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("add", "sub", "rsub"), J.binary(J.add)),
         **dict.fromkeys(("mul", "multiply"), J.binary(J.multiply)),
         **dict.fromkeys(("div", "divide", "true_divide"), J.binary(J.divide)),
-        **dict.fromkeys(("maximum", "minimum"), J.binary(J.larger)),
+        **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), J.binary(J.larger)),
         "where": J.where,
+        "masked_fill": J.masked_fill,
         # normalisation
         **NORMS,
         # pooling, resizing, reductions
-        **POOLS,
+        **SMOOTHING,
+        **MAX_POOLS,
+        **REDUCTIONS,
         # noise
-        **dict.fromkeys(("dropout", "alpha_dropout"), N.dropout),
-        "feature_dropout": N.feature_dropout,
-        "bernoulli": N.bernoulli,
+        **NOISE,
+        **SOURCES,
     }
 )

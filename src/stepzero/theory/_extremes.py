@@ -55,3 +55,24 @@ def expand_maximum(
     shared_second = given_a**2 @ mass_a
     b = _closed(b, shared_second, shared_second).coefficients
     return Expansion(b, over_window(value**2) @ mass_a, over_window(slope**2) @ mass_a)
+
+
+def mean_inverse(rho: float, taps: float, fan: float) -> float:
+    r"""Return E[v]·E[1/v] for v = Σ w_i w_j C_ij with `fan` Gaussian weights w, C of correlation ρ within `taps` of them.
+
+    By E[1/v] = ∫₀^∞ Π_i (1 + 2tλ_i)^(-1/2) dt over the eigenvalues λ of C: 1 + (taps - 1)ρ once and 1 - ρ
+    (taps - 1) times, for each of fan/taps channels. For ρ = 0 that is fan/(fan - 2): 9/7 for a depthwise 3×3.
+
+    Args:
+        rho: Correlation of inputs that share a channel, in [0, 1).
+        taps: Weights that read one channel, ≥ 1.
+        fan: All weights of an output, > 2.
+    """
+    times = np.array([1.0, max(taps - 1.0, 0.0)]) * fan / taps
+    values = np.array([1.0 + max(taps - 1.0, 0.0) * rho, 1.0 - rho])
+    x, w = np.polynomial.legendre.leggauss(64)
+    u = (x + 1.0) / 2.0  # t = u² / (1 - u)² · 1/fan takes [0, 1) to [0, ∞)
+    t = (u / (1.0 - u)) ** 2 / fan
+    jacobian = 2.0 * u / (1.0 - u) ** 3 / fan
+    integrand = np.exp(-0.5 * np.sum(times[:, None] * np.log1p(2.0 * t * values[:, None]), axis=0))
+    return float(np.sum(w / 2.0 * integrand * jacobian) * np.sum(times * values))

@@ -36,6 +36,16 @@ class Expansion:
         """E[φ], shape (rows,)."""
         return self.coefficients[:, 0]
 
+    def slopes(self, sd: Array) -> Array:
+        """Return the coefficients of φ', from h_n' = sqrt(n)·h_{n-1}; like the others, the last closes E[φ'²]."""
+        n = np.arange(1, ORDER + 1)
+        safe = np.where(sd > 0.0, sd, 1.0)[:, None]
+        d = np.concatenate([np.sqrt(n) * self.coefficients[:, 1:] / safe, np.zeros((sd.size, 1))], axis=1)
+        d[:, -2] = 0.0  # the last coefficient of φ is a rest, with no derivative
+        d[sd <= 0.0] = 0.0
+        d[sd <= 0.0, 0] = np.sqrt(self.slope_second[sd <= 0.0])
+        return _closed(d, self.slope_second, self.slope_second).coefficients
+
 
 @dataclass(frozen=True, slots=True)
 class PiecewiseLinear:

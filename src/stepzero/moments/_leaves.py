@@ -1,0 +1,84 @@
+"""Where signals begin: inputs as measured, as given or white; parameters by the moments of their laws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stepzero.errors import InputError
+from stepzero.moments import _roles as R
+from stepzero.moments._probe import neighbours
+from stepzero.moments._signal import Knob, Moments, Signal, ranked
+from stepzero.moments._weights import OPERATORS
+from stepzero.network import Graph, Node, Value
+
+
+def input_signal(value: Value, given: Moments | Tensor | None, *, channel_last: bool = False) -> Signal:
+    """Return an input's signal: measured from its numbers, as given, or white N(0, 1)."""
+    roles = R.guess(value.shape, channel_last=channel_last)
+    one = (1,) * len(value.shape)
+    if isinstance(given, Moments):
+        return Signal(value.shape, roles, given)
+    if given is None:
+        mean, unit = torch.zeros(one, dtype=torch.float64), torch.ones(one, dtype=torch.float64)
+        return Signal(value.shape, roles, Moments(mean, unit, mean, mean, mean, mean))
+    x = given.detach().to(torch.float64)
+    if not bool(torch.isfinite(x).all()):
+        raise InputError(f"input {'/'.join(value.names)} has values that are not finite; pass a clean batch")
+    return Signal(value.shape, roles, measure(x, roles))
+
+
+def measure(x: Tensor, roles: R.Roles) -> Moments:
+    """Measure the six moments of a batch, averaged over channels, places and inputs (lean: all axes of size 1)."""
+    one = (1,) * x.dim()
+    places, inputs = R.axes(roles, "position"), R.axes(roles, "batch")
+    p, b = R.count(roles, "position"), R.count(roles, "batch")
+    mean, second = x.mean(), x.square().mean()
+    own = _square_of_sum(x, places) / p  # q + (p-1) e
+    over = _square_of_sum(x, inputs) / b  # q + (b-1) a
+    both = _square_of_sum(x, [*places, *inputs]) / (p * b)
+    elsewhere = (own - second) / (p - 1) if p > 1 else second
+    across = (over - second) / (b - 1) if b > 1 else mean**2
+    rest = both - second - (p - 1) * elsewhere - (b - 1) * across
+    apart = rest / ((p - 1) * (b - 1)) if p > 1 and b > 1 else (across if p == 1 else mean**2)
+    near = neighbours([x], places, elsewhere.reshape(one))
+    return Moments(*(t.reshape(one) for t in (mean, second, near, elsewhere, across, apart)))
+
+
+def _square_of_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """Mean over the other axes of (Σx)²."""
+    return (x.sum(dim=tuple(dims), keepdim=True) if dims else x).square().mean()
+
+
+def parameter_signal(value: Value, mean: Tensor, second: Tensor) -> Signal:
+    """Return a parameter's signal: independent elements, the same for every input."""
+    mean, second = ranked(mean, len(value.shape)), ranked(second, len(value.shape))
+    others = mean**2
+    roles = R.same(value.shape, "copy")
+    moments = Moments(mean, second, others, others, second, others)
+    return Signal(value.shape, roles, moments, knob=Knob(value.names[0]))
+
+
+FEATURES_LAST = frozenset({"linear", "layer_norm", "addmm", "rms_norm", "lstm", "gru", "rnn_tanh"})
+FEATURES_FIRST = frozenset({*OPERATORS, "batch_norm", "group_norm", "instance_norm"}) - FEATURES_LAST
+
+
+def channel_last_inputs(graph: Graph) -> set[int]:
+    """Inputs of rank ≥ 3 whose first computing op works along the last axis (linear, layer norm)."""
+    uses = graph.uses()
+    return {v for v in graph.inputs.values() if _first_op(graph, uses, v) in FEATURES_LAST}
+
+
+def _first_op(graph: Graph, uses: Mapping[int, list[Node]], value: int) -> str:
+    """The first op downstream that says where the features are; values of another rank are not followed."""
+    queue, seen, rank = [value], {value}, len(graph.values[value].shape)
+    while queue:
+        for node in uses[queue.pop(0)]:
+            if node.op in FEATURES_LAST or node.op in FEATURES_FIRST:
+                return node.op
+            fresh = [o for o in node.outputs if o not in seen and len(graph.values[o].shape) == rank]
+            seen.update(fresh)
+            queue.extend(fresh)
+    return ""

@@ -1,0 +1,157 @@
+"""Max pooling, jointly with the pending activation: the largest of a window of correlated Gaussians."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from stepzero.moments import _pointwise as P
+from stepzero.moments import _roles as R
+from stepzero.moments._call import Call, Rule, tensor64
+from stepzero.moments._signal import Moments, Signal
+from stepzero.moments._smoothing import option, spatial_rank, written
+from stepzero.theory._extremes import expand_maximum
+from stepzero.theory._hermite import ORDER, Expansion, pair
+
+Array = NDArray[np.float64]
+EXACT_WINDOWS = 64  # more different windows than this are interpolated in their correlation, or rounded
+ROUNDING = 2e-3  # of (mean, sd, ρ) where there are more
+
+
+def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
+    """The largest of a window: P(max > 0) is 0.94, not ½, for 2×2 after ReLU, so both ops are one rule.
+
+    Members of a window are taken as equally correlated, between neighbours and any two places by how much of the
+    map the window spans. A small change reaches the output where φ'(max) ≠ 0; in pairs, E[φ'²]² stands for E[φ'φ'].
+    """
+    x = call.operand(call.main)
+    root, phi = P.root_of(x)
+    window = _Window(call, root)
+    m = root.moments.each(window.average)
+    expansion = _Expanded(phi, m, window)
+    tangent = None
+    if root.tangent is not None:
+        c = root.tangent.each(window.average)
+        slope = expansion.slope_second
+        tangent = Moments(tensor64(0.0), c.second * slope, *(t * slope**2 for t in c[2:]))
+    roles = R.replaced(root.roles, call.shape, window.dims, "position")
+    y = Signal(call.shape, roles, expansion.moments(), tangent)
+    return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
+
+
+class _Window:
+    """The windows of a pooling op: how many valid members each has, and what it averages."""
+
+    def __init__(self, call: Call, x: Signal) -> None:
+        n, rank = spatial_rank(call.op), len(x.shape)
+        self.dims, self.shape = tuple(range(rank - n, rank)), x.shape
+        self.kernel = self._options(call, "kernel_size", None)
+        self.stride = self._options(call, "stride", None)
+        self.padding, self.dilation = self._options(call, "padding", 0), self._options(call, "dilation", 1)
+        self.out = [call.shape[d] for d in self.dims]
+        self.members = self._total(torch.ones([1] * (rank - n) + [x.shape[d] for d in self.dims], dtype=torch.float64))
+        size, whole = prod(self.kernel), prod(x.shape[d] for d in self.dims)
+        self.reach = min(1.0, (size - 1) / (whole - 1)) if whole > 1 else 1.0
+
+    def _options(self, call: Call, name: str, default: int | None) -> list[int]:
+        n = len(self.dims)
+        fallback = [default] * n if default is not None else getattr(self, "kernel", [])
+        return [int(option(call.argument(name), i, fallback[i] if fallback else None)) for i in range(n)]
+
+    def average(self, t: Tensor) -> Tensor:
+        """Average a lean tensor over each window's valid members."""
+        return self._total(written(t, self.shape, self.dims)) / self.members
+
+    def _total(self, t: Tensor) -> Tensor:
+        """Sum over windows; those of ceil_mode may run over the right border."""
+        n = len(self.dims)
+        flat = t.reshape(-1, 1, *t.shape[self.dims[0] :])
+        sizes = zip(flat.shape[2:], self.kernel, self.stride, self.padding, self.dilation, self.out, strict=True)
+        borders = [(p, max(p, (o - 1) * s + d * (k - 1) + 1 - size - p)) for size, k, s, p, d, o in sizes]
+        flat = F.pad(flat, [v for sides in reversed(borders) for v in sides])
+        conv = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
+        ones = torch.ones((1, 1, *self.kernel), dtype=torch.float64)
+        y = conv(flat, ones, stride=self.stride, dilation=self.dilation)
+        y = y[(slice(None), slice(None), *(slice(0, o) for o in self.out))]
+        return y.reshape(*t.shape[: self.dims[0]], *self.out)
+
+
+class _Expanded:
+    """φ(max) for each window: its expansion in the part that the window shares."""
+
+    def __init__(self, phi: P.Pointwise, m: Moments, window: _Window) -> None:
+        variance = (m.second - m.mean**2).clamp_min(0.0)
+        tensors = torch.broadcast_tensors(m.mean, variance.sqrt(), window.members, *m[2:])
+        mean, sd, count, *pairs = (t.numpy() for t in tensors)
+        safe = np.where(sd > 0, sd**2, 1.0)
+        near, *far = (np.clip((t - mean**2) / safe, 0.0, 1.0) for t in pairs)
+        rho = near + (far[0] - near) * window.reach
+        flat = expand_windows(phi, mean.ravel(), sd.ravel(), count.ravel(), rho.ravel())
+        self.coefficients = flat.coefficients.reshape(*mean.shape, -1)
+        self.second = torch.from_numpy(flat.second.reshape(mean.shape))
+        self.slope_second = torch.from_numpy(flat.slope_second.reshape(mean.shape))
+        base = np.where(rho > 1e-9, rho, 1.0)
+        self._ratios = [np.clip(r / base, 0.0, 1.0) for r in far]  # correlations as shares of the window's own
+        self._dims = window.dims
+
+    def moments(self) -> Moments:
+        """Return the six moments of the pooled map."""
+        b = self.coefficients
+        typical = b.mean(axis=tuple(d for d in self._dims if b.shape[d] > 1), keepdims=True)
+        elsewhere, across, apart = self._ratios
+        return Moments(
+            torch.from_numpy(np.ascontiguousarray(b[..., 0])),
+            self.second,
+            torch.from_numpy(pair(b, b, np.ones(1))),
+            torch.from_numpy(pair(b, typical, elsewhere)),
+            torch.from_numpy(pair(b, b, across)),
+            torch.from_numpy(pair(b, typical, apart)),
+        )
+
+
+def expand_windows(phi: P.Pointwise, mean: Array, sd: Array, count: Array, rho: Array) -> Expansion:
+    """Expand at unique rows; homogeneous activations of centred signals need one curve in ρ for each count."""
+    many = rho.size > EXACT_WINDOWS
+    if many and _homogeneous(phi) and not np.any(np.abs(mean) > 1e-12 * sd):
+        return _curves(phi, sd, count, rho)
+    keys = np.stack([mean, sd, rho, count], axis=1)
+    if many:
+        scale = np.exp(np.round(np.log(np.maximum(sd, 1e-150)) / ROUNDING) * ROUNDING)
+        shift = np.round(mean / scale / ROUNDING) * ROUNDING * scale
+        keys = np.stack([shift, scale, np.round(rho / ROUNDING) * ROUNDING, count], axis=1)
+    unique, back = np.unique(keys, axis=0, return_inverse=True)
+    e = expand_maximum(phi, phi.kinks, *np.ascontiguousarray(unique.T))
+    back = back.ravel()
+    return Expansion(e.coefficients[back], e.second[back], e.slope_second[back])
+
+
+def _curves(phi: P.Pointwise, sd: Array, count: Array, rho: Array) -> Expansion:
+    """Interpolate in ρ, exactly scaled by the standard deviation."""
+    rows = np.empty((rho.size, ORDER + 3))
+    for k in np.unique(count):
+        at = count == k
+        low, high = float(rho[at].min()), float(rho[at].max())
+        grid = np.linspace(low, high, 17) if high - low > 1e-9 else np.array([low])
+        one = np.ones_like(grid)
+        e = expand_maximum(phi, phi.kinks, 0 * one, one, grid, k * one)
+        curve = np.concatenate([e.coefficients, e.second[:, None], e.slope_second[:, None]], axis=1)
+        rows[at] = CubicSpline(grid, curve)(rho[at]) if grid.size > 1 else curve
+    return Expansion(rows[:, :-2] * sd[:, None], rows[:, -2] * sd**2, rows[:, -1])
+
+
+def _homogeneous(phi: P.Pointwise) -> bool:
+    """Say whether φ(s·x) = s·φ(x) for s > 0."""
+    linear = phi.linear
+    return linear is not None and linear.intercept == 0.0 and all(kink == 0.0 for kink in linear.kinks)
+
+
+MAX_POOLS: dict[str, Rule] = {
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), max_pooled),
+    **dict.fromkeys(("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"), max_pooled),
+}
