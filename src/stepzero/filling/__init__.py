@@ -3,6 +3,7 @@
 from ._apply import apply as apply
 from ._manifest import Manifest as Manifest
 from ._manifest import SavedTensor as SavedTensor
+from ._materialize import materialize_ as materialize_
 from ._receipt import Receipt as Receipt
 from ._receipt import Written as Written
 from ._save import save as save

@@ -32,7 +32,7 @@ def apply(plan: Entries, model: nn.Module, seed: int = 0, *, restorable: bool = 
         SeedError: if the seed is out of range.
     """
     targets = match(plan, model, seed)
-    with _restoring(targets) if restorable else _unguarded():
+    with restoring(targets) if restorable else _unguarded():
         for target in targets:
             write(target, seed)
     return Receipt(seed, tuple(map(written, targets)), kept(plan, model))
@@ -60,7 +60,8 @@ def _zero(tensor: torch.Tensor, rows: range, row: int) -> None:
 
 
 @contextmanager
-def _restoring(targets: tuple[Target, ...]) -> Iterator[None]:
+def restoring(targets: tuple[Target, ...]) -> Iterator[None]:
+    """Put the old values back if the block does not end well."""
     pieces = [piece.tensor.detach() for target in targets for piece in target.held]
     old = [tensor.clone() for tensor in pieces]
     try:

@@ -53,8 +53,8 @@ class Target:
         return FORMATS[self.slot.tensor.dtype]
 
 
-def match(plan: Entries, model: nn.Module, seed: int) -> tuple[Target, ...]:
-    """Return what is to be written, in the model's order.
+def match(plan: Entries, model: nn.Module, seed: int, *, on_meta: bool = False) -> tuple[Target, ...]:
+    """Return what is to be written, in the model's order; `on_meta` allows tensors that have no memory yet.
 
     Raises:
         ApplyError: if the plan names what the model does not have, or a tensor cannot take its law; the first few are listed.
@@ -68,8 +68,10 @@ def match(plan: Entries, model: nn.Module, seed: int) -> tuple[Target, ...]:
     if problems:
         more = f"\n… and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ApplyError("the plan does not fit the model; nothing was written.\n" + "\n".join(problems[:5]) + more)
-    targets = tuple(Target(slot, entry.law, holdings(slot.tensor), padding_row(slot)) for slot, entry in wanted)
-    _require_memory(targets)
+    targets = tuple(
+        Target(slot, entry.law, holdings(slot.name, slot.tensor), padding_row(slot)) for slot, entry in wanted
+    )
+    _require_memory(targets, on_meta)
     return targets
 
 
@@ -125,9 +127,10 @@ def _require_names(plan: Entries, slots: Mapping[str, Slot]) -> None:
         raise ApplyError(f"the model has no parameter {name!r}; nothing was written.{hint}")
 
 
-def _require_memory(targets: tuple[Target, ...]) -> None:
+def _require_memory(targets: tuple[Target, ...], on_meta: bool) -> None:
     locked = ReadOnlyMemory()
     pieces = [(target.slot.name, piece.tensor) for target in targets for piece in target.held]
+    pieces = [(name, tensor) for name, tensor in pieces if not (on_meta and tensor.is_meta)]
     for name, tensor in pieces:
         if tensor.is_meta:
             raise ApplyError(
