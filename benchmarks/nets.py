@@ -1,0 +1,158 @@
+"""The nets that benchmarks measure: library models at a size that two cores run, and nets without normalisation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from stepzero.network import load_model
+
+Shape = tuple[int, ...]
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3×3 ReLU convolutions."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1), nn.ReLU(inplace=True),
+        )  # fmt: skip
+
+
+class UNet(nn.Module):
+    """Ronneberger et al. 2015, padded: max pooling, transposed convolutions, no normalisation."""
+
+    def __init__(self, width: int = 32, depth: int = 4, inputs: int = 1, outputs: int = 2) -> None:
+        super().__init__()
+        sizes = [width * 2**i for i in range(depth + 1)]
+        self.down = nn.ModuleList(DoubleConv(a, b) for a, b in zip([inputs, *sizes[:-2]], sizes[:-1], strict=True))
+        self.bottom = DoubleConv(sizes[-2], sizes[-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * n, n, 2, stride=2) for n in reversed(sizes[:-1]))
+        self.merge = nn.ModuleList(DoubleConv(2 * n, n) for n in reversed(sizes[:-1]))
+        self.head = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return one map for each output channel."""
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottom(x)
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
+        return self.head(x)
+
+
+class PreActivation(nn.Module):
+    """A block of He et al. 2016 (identity mappings): norm, ReLU, convolution, twice."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm2, self.conv2 = nn.BatchNorm2d(outputs), nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        same = stride == 1 and inputs == outputs
+        self.skip = None if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return skip + branch."""
+        y = F.relu(self.norm1(x))
+        skip = x if self.skip is None else self.skip(y)
+        return skip + self.conv2(F.relu(self.norm2(self.conv1(y))))
+
+
+def preactivation_resnet() -> nn.Sequential:
+    """A preactivation ResNet-18 for small images."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False)]
+    width = 64
+    for outputs, stride in [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]:
+        layers.append(PreActivation(width, outputs, stride))
+        width = outputs
+    head = [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
+    return nn.Sequential(*layers, *head)
+
+
+def dcgan() -> nn.Sequential:
+    """The generator of Radford et al. 2016 without normalisation."""
+    layers: list[nn.Module] = []
+    widths = [100, 512, 256, 128, 64]
+    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers += [nn.ConvTranspose2d(a, b, 4, 1 if i == 0 else 2, 0 if i == 0 else 1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, 4, 2, 1), nn.Tanh())
+
+
+def plain(depth: int = 30, width: int = 64) -> nn.Sequential:
+    """3×3 LeakyReLU convolutions, zero-padded."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Conv2d(3 if i == 0 else width, width, 3, padding=1), nn.LeakyReLU(0.01)]
+    return nn.Sequential(*layers)
+
+
+def medical_unet(normalised: bool = True) -> nn.Module:
+    """MONAI's 3-D residual U-Net."""
+    from monai.networks.nets import UNet as Medical
+
+    norm = "INSTANCE" if normalised else None
+    return Medical(
+        3, 1, 2, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=2 if normalised else 0, norm=norm
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net and the batch it is measured with."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    shape: Shape
+    within: float  # relative error of the forward second moment that 95 % of its weight ops must meet
+    normalised: bool
+
+    def model(self) -> nn.Module:
+        """Build the net in training mode."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.make().train()
+
+
+def library(name: str, **options: object) -> Callable[[], nn.Module]:
+    """Return a factory of a named model."""
+    return lambda: load_model(name, options, device="cpu")
+
+
+ISSUE = (
+    Case("resnet18", library("torchvision:resnet18"), (8, 3, 96, 96), 0.10, True),
+    Case("resnet50", library("torchvision:resnet50"), (8, 3, 96, 96), 0.10, True),
+    Case("densenet121", library("torchvision:densenet121"), (8, 3, 96, 96), 0.10, True),
+    Case("mobilenet_v2", library("torchvision:mobilenet_v2"), (8, 3, 96, 96), 0.10, True),
+    Case("vgg11_bn", library("torchvision:vgg11_bn"), (8, 3, 64, 64), 0.10, True),
+    Case("preactivation resnet", preactivation_resnet, (8, 3, 32, 32), 0.10, True),
+    Case("MONAI 3-D UNet", medical_unet, (2, 1, 32, 32, 32), 0.10, True),
+    Case("DCGAN, no norm", dcgan, (8, 100, 1, 1), 0.10, False),
+    Case("VGG-11", library("torchvision:vgg11"), (8, 3, 64, 64), 0.20, False),
+    Case("VGG-16", library("torchvision:vgg16"), (8, 3, 64, 64), 0.20, False),
+    Case("U-Net, no norm", UNet, (4, 1, 64, 64), 0.20, False),
+    Case("30 plain convolutions", plain, (8, 3, 8, 8), 0.20, False),
+)
+HELD_OUT = (
+    Case("alexnet", library("torchvision:alexnet"), (8, 3, 96, 96), 0.20, False),
+    Case("vgg13", library("torchvision:vgg13"), (8, 3, 64, 64), 0.20, False),
+    Case("squeezenet1_1", library("torchvision:squeezenet1_1"), (8, 3, 96, 96), 0.20, False),
+    Case("MONAI 3-D UNet, no norm", lambda: medical_unet(False), (2, 1, 32, 32, 32), 0.20, False),
+    Case("resnext50_32x4d", library("torchvision:resnext50_32x4d"), (8, 3, 96, 96), 0.10, True),
+    Case("wide_resnet50_2", library("torchvision:wide_resnet50_2"), (4, 3, 96, 96), 0.10, True),
+    Case("googlenet", library("torchvision:googlenet", aux_logits=False), (8, 3, 96, 96), 0.10, True),
+    Case("shufflenet_v2_x1_0", library("torchvision:shufflenet_v2_x1_0"), (8, 3, 96, 96), 0.10, True),
+    Case("mnasnet1_0", library("torchvision:mnasnet1_0"), (8, 3, 96, 96), 0.10, True),
+    Case("efficientnet_b0", library("torchvision:efficientnet_b0"), (8, 3, 96, 96), 0.10, True),
+    Case("regnet_y_400mf", library("torchvision:regnet_y_400mf"), (8, 3, 96, 96), 0.10, True),
+    Case("densenet169", library("torchvision:densenet169"), (8, 3, 64, 64), 0.10, True),
+    Case("timm resnetv2_50", library("timm:resnetv2_50"), (8, 3, 96, 96), 0.10, True),
+)
