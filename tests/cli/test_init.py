@@ -55,6 +55,17 @@ def test_what_the_plan_keeps_has_the_constructors_values_and_tied_weights_stand_
     assert "second.weight" not in stored
 
 
+def test_shards_of_another_format_are_written_loaded_and_checked(cli, tmp_path):
+    folder = tmp_path / "stack"
+    ran = cli("init", *STACK, "-o", folder, "--dtype", "bfloat16", "--max-shard-size", "6KB", "--json")
+    assert ran.code == 0, ran.err
+    assert (
+        ran.data["file"]["files"] == len(list(folder.glob("*.safetensors"))) == 2
+    )  # 2.weight and 4.weight take 4.6 kB each
+    assert ran.data["file"]["bytes"] == sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    assert ran.data["check"]["ok"] is True
+
+
 def test_a_saved_plan_is_what_is_drawn(cli, tmp_path):
     plan, path = tmp_path / "plan.json", tmp_path / "stack.safetensors"
     assert cli("plan", *STACK, "--override", "0.weight=constant:value=0.5", "-o", plan).code == 0
@@ -72,7 +83,7 @@ def test_a_check_that_fails_is_exit_code_1_and_the_file_is_there_to_look_at(cli,
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
-def test_nothing_is_replaced_without_force(cli, tmp_path, make):
+def test_nothing_is_replaced_without_overwrite(cli, tmp_path, make):
     path = tmp_path / "stack.safetensors"
     make(path)
     ran = cli("init", *STACK, "-o", path)

@@ -49,13 +49,13 @@ def test_the_end_of_the_name_decides_the_form(cli, tmp_path, name, start):
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)
 
 
-def test_a_file_that_stands_there_is_replaced_only_by_force(cli, tmp_path):
+def test_a_file_that_stands_there_is_replaced_only_when_asked(cli, tmp_path):
     path = tmp_path / "plan.json"
     path.write_text("mine")
     refused = cli("plan", f"{NETS}:stack", *INPUT, "-o", path)
     assert (refused.code, refused.out, path.read_text()) == (2, "", "mine")
-    assert "--force" in refused.err
-    assert cli("plan", f"{NETS}:stack", *INPUT, "-o", path, "--force").code == 0
+    assert "--overwrite" in refused.err
+    assert cli("plan", f"{NETS}:stack", *INPUT, "-o", path, "--overwrite").code == 0
     assert len(Plan.load(path)) == 6
 
 

@@ -14,13 +14,13 @@ from ._options import (
     Arg,
     Eval,
     Everything,
-    Force,
     Goal,
     Input,
     Json,
     Model,
     OnUnknown,
     Override,
+    Overwrite,
     PlanFile,
     Residual,
     Seed,
@@ -40,9 +40,23 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "stepzero init torchvision:vgg16 --input 1x3x224x224 --seed 0 -o vgg16.safetensors",
     "stepzero init nets.py:unet --arg width=32 --input 1x3x64x64 -o unet.safetensors",
+    "stepzero init timm:resnet50 --input 2x3x64x64 -o resnet50 --dtype bfloat16 --max-shard-size 20MB",
 )
 
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The safetensors file to write; with --max-shard-size, the folder."
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(metavar="TYPE", help="Number format of the file, such as bfloat16; else each tensor's own."),
+]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Write shards of at most this size, such as 5GB. Call again to resume."),
+]
 NoCheck = Annotated[bool, typer.Option("--no-check", help="Write the file, but do not run the model.")]
 
 
@@ -58,9 +72,11 @@ def init(
     override: Override = None,
     on_unknown: OnUnknown = "probe",
     plan_file: PlanFile = None,
+    dtype: Dtype = None,
+    max_shard_size: ShardSize = None,
     evaluate: Eval = False,
     no_check: NoCheck = False,
-    force: Force = False,
+    overwrite: Overwrite = False,
     everything: Everything = False,
     as_json: Json = False,
 ) -> None:
@@ -74,30 +90,31 @@ def init(
     from ._models import Source, load_weights
 
     options = plan_options(goal, residual, override, on_unknown)
-    refuse_to_replace(output, force)
+    if max_shard_size is None:  # a folder of shards that an interrupt left may be resumed
+        refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)
     module = source.hollow()
     plan = source.plan(module, inputs, options) if plan_file is None else planning.Plan.load(plan_file)
     if not as_json:
         show(reporting.plan_document(plan, everything=everything))
-    manifest = _write(plan, source, module, output, seed, force)
+    files = {"dtype": dtype, "max_shard_size": max_shard_size, "overwrite": overwrite}
+    manifest = _write(plan, source, module, output, seed, files)
     report: dict[str, Any] = {"plan": plan.to_dict(), "file": _facts(output, manifest)}
     if not as_json:
-        typer.echo(f"\n{_told(output, manifest)}\n")
-    ok = True
+        typer.echo(f"\n{_told(report['file'])}\n")
     if not no_check:
         load_weights(module, output)
         found = run_check(module, inputs, plan, seed=seed, on_unknown=on_unknown)
-        ok, report["check"] = found.ok, found.to_dict()
+        report["check"] = found.to_dict()
         if not as_json:
             show(reporting.check_document(found))
     if as_json:
         show_json(report)
-    if not ok:
+    if not report.get("check", {"ok": True})["ok"]:
         raise typer.Exit(FAILED)
 
 
-def _write(plan: Plan, source: Source, module: nn.Module, output: Path, seed: int, force: bool) -> Manifest:
+def _write(plan: Plan, source: Source, module: nn.Module, output: Path, seed: int, files: dict[str, Any]) -> Manifest:
     """Draw the plan into the file, together with the buffers and, as the constructor draws it, what the plan keeps."""
     from stepzero import filling
 
@@ -107,16 +124,17 @@ def _write(plan: Plan, source: Source, module: nn.Module, output: Path, seed: in
     own = dict(source.real(seed).named_parameters()) if names else {}
     kept = {name: own[name] for name in names}
     drawn = {name: entry for name, entry in plan.items() if name not in kept}
+    copied = {**persistent_buffers(module), **kept}
     with working(f"writing {output}") as step:
-        return filling.save(
-            drawn, output, seed, overwrite=force, buffers={**persistent_buffers(module), **kept}, progress=step
-        )
+        return filling.save(drawn, output, seed, buffers=copied, progress=step, **files)
 
 
 def _facts(output: Path, manifest: Manifest) -> dict[str, Any]:
+    files = sorted(output.glob("*.safetensors")) if output.is_dir() else [output]
     return {
         "path": str(output),
-        "bytes": output.stat().st_size,
+        "files": len(files),
+        "bytes": sum(file.stat().st_size for file in files),
         "tensors": len(manifest.tensors),
         "seed": manifest.seed,
         "stream": manifest.stream,
@@ -124,8 +142,7 @@ def _facts(output: Path, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _told(output: Path, manifest: Manifest) -> str:
-    size = f"{output.stat().st_size / 1e6:.1f} MB"
-    return (
-        f"Wrote {output}: {len(manifest.tensors)} tensors, {size}, seed {manifest.seed}, digest {manifest.digest[:16]}."
-    )
+def _told(facts: dict[str, Any]) -> str:
+    shards = f" in {facts['files']} files" if facts["files"] > 1 else ""
+    size = f"{facts['bytes'] / 1e6:.1f} MB"
+    return f"Wrote {facts['path']}: {facts['tensors']} tensors{shards}, {size}, seed {facts['seed']}, digest {facts['digest'][:16]}."

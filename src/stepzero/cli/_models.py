@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from stepzero import network, planning
@@ -58,19 +59,19 @@ def persistent_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Give a model, hollow or not, the parameters of a safetensors file, and those buffers that the file has.
+    """Give a model, hollow or not, the parameters of a safetensors file or a folder of them, and the buffers found there.
 
     Ties stay ties: the file holds a tied parameter once, under any of its names.
 
     Raises:
         FileError: if the file cannot be read, or is not one for this model; the model is as it was.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = _fitting(module, path, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118 -- no mapping
-            stored = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise FileError(f"{path} cannot be read: {error}.") from None
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    shapes = {name: shape for file in files for name, shape in _shapes(file).items()}
+    _require_fit(module, path, shapes)
+    stored: dict[str, torch.Tensor] = {}
+    for file in files:
+        stored |= load_file(file)
     for slot in network.parameter_slots(module).values():
         values = stored[next(name for name in slot.names if name in stored)].to(slot.tensor.dtype)
         parameter = nn.Parameter(values, requires_grad=slot.tensor.requires_grad)
@@ -81,12 +82,21 @@ def load_weights(module: nn.Module, path: Path) -> None:
             buffer.copy_(stored[name])
 
 
-def _fitting(module: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Return the names in a file that belong to a model.
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor in a file, from its header.
 
     Raises:
-        FileError: if one is missing, left over, or of another shape.
+        FileError: if it cannot be read.
     """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 -- no mapping
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path} cannot be read: {error}.") from None
+
+
+def _require_fit(module: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise FileError unless the tensors of these names and shapes are those of the model."""
     places = module.state_dict(keep_vars=True)
     missing = [slot.name for slot in network.parameter_slots(module).values() if not shapes.keys() & set(slot.names)]
     odd = [name for name, shape in shapes.items() if name in places and tuple(places[name].shape) != shape]
@@ -95,4 +105,3 @@ def _fitting(module: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]
         if names:
             more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
             raise FileError(f"{path} {problem} {', '.join(names[:NAMES])}{more}. It is not a file for this model.")
-    return tuple(shapes)

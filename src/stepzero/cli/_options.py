@@ -51,7 +51,9 @@ Override = Annotated[
 ]
 Eval = Annotated[bool, typer.Option("--eval", help="Read the model in evaluation mode; without it, in training mode.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the output file if it is there already.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", "--force", "-f", help="Replace the output file if it is there already.")
+]
 Everything = Annotated[bool, typer.Option("--all", help="One row for every parameter, and every reason.")]
 PlanFile = Annotated[
     Path | None,

@@ -30,15 +30,15 @@ def remark(line: str) -> None:
         typer.echo(line, err=True)
 
 
-def refuse_to_replace(output: Path | None, force: bool) -> None:
+def refuse_to_replace(output: Path | None, overwrite: bool) -> None:
     """Say before any work is done that the output file could not be written.
 
     Raises:
-        FileError: if it is there already and `force` is False, or its folder is missing.
+        FileError: if it is there already and `overwrite` is False, or its folder is missing.
     """
     if output is None:
         return
-    if output.exists() and not force:
-        raise FileError(f"{output} is there already. Pass --force to replace it, or give another name.")
+    if output.exists() and not overwrite:
+        raise FileError(f"{output} is there already. Pass --overwrite to replace it, or give another name.")
     if not output.resolve().parent.is_dir():
         raise FileError(f"{output.parent} is not a folder. Make it first.")

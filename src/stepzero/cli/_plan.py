@@ -15,13 +15,13 @@ from ._options import (
     Arg,
     Eval,
     Everything,
-    Force,
     Goal,
     Input,
     Json,
     Model,
     OnUnknown,
     Override,
+    Overwrite,
     Residual,
     plan_options,
 )
@@ -57,7 +57,7 @@ def plan(
     on_unknown: OnUnknown = "probe",
     evaluate: Eval = False,
     output: Output = None,
-    force: Force = False,
+    overwrite: Overwrite = False,
     everything: Everything = False,
     as_json: Json = False,
 ) -> None:
@@ -66,11 +66,11 @@ def plan(
 
     options = plan_options(goal, residual, override, on_unknown)
     write_to = _writer(output)
-    refuse_to_replace(output, force)
+    refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)
     made = source.plan(source.hollow(), inputs, options)
     if output is not None:
-        reporting.write_text(output, write_to(made), overwrite=force)
+        reporting.write_text(output, write_to(made), overwrite=overwrite)
         remark(f"wrote {output}")
     if as_json:
         show_json(made.to_dict())
