@@ -148,8 +148,8 @@ def empty_like(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor
 
 def _place(slot: Slot, module: nn.Module, attribute: str, tensor: torch.Tensor) -> None:
     """Set a parameter or buffer without the checks and hooks of `setattr`."""
-    store: Any = module._parameters if isinstance(slot.tensor, nn.Parameter) else module._buffers
-    store[attribute] = tensor
+    stores: Any = (module._buffers, module._parameters)
+    stores[isinstance(slot.tensor, nn.Parameter)][attribute] = tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,6 @@ class _Before:
     def restore(self, model: nn.Module) -> None:
         for slot in self.slots:
             for module, attribute in slot.places:
-                (module._parameters if isinstance(slot.tensor, nn.Parameter) else module._buffers)[attribute] = (
-                    slot.tensor
-                )
+                _place(slot, module, attribute, slot.tensor)
         with suppress(Exception):  # wrappers that track their parameters look again; the tensors are back either way
             model._apply(lambda tensor: tensor)
