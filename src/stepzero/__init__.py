@@ -54,8 +54,10 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.planning import initialize_ as initialize_
     from stepzero.planning import plan as plan
     from stepzero.theory import Activation as Activation
+    from stepzero.theory import Explanation as Explanation
     from stepzero.theory import Fans as Fans
     from stepzero.theory import activation as activation
+    from stepzero.theory import explain as explain
     from stepzero.theory import fans as fans
     from stepzero.theory import gain as gain
 
@@ -96,7 +98,9 @@ _HOMES = MappingProxyType(
         # numbers
         "Activation": "stepzero.theory",
         "Fans": "stepzero.theory",
+        "Explanation": "stepzero.theory",
         "activation": "stepzero.theory",
+        "explain": "stepzero.theory",
         "fans": "stepzero.theory",
         "gain": "stepzero.theory",
         # laws

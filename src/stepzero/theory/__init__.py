@@ -2,6 +2,8 @@
 
 from ._activations import unit as unit
 from ._elementwise import Elementwise as Elementwise
+from ._explain import Explanation as Explanation
+from ._explain import explain as explain
 from ._fans import FAN_MODES as FAN_MODES
 from ._fans import FanMode as FanMode
 from ._fans import FanPattern as FanPattern
