@@ -1,12 +1,10 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from stepzero import Plan, laws
+from stepzero import Plan, filling, laws
 
 NETS = Path(__file__).with_name("nets.py")
 STACK = (f"{NETS}:stack", "--input", "8x3x8x8")
@@ -109,15 +107,13 @@ def test_misuse_is_exit_code_2_and_nothing_is_written(cli, tmp_path, arguments, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_while_writing_leaves_nothing_behind_and_is_exit_code_130(tmp_path):
-    program = (
-        "import sys; from stepzero import filling; from stepzero.cli import main\n"
-        "def interrupt(done, total): raise KeyboardInterrupt\n"
-        "save = filling.save\n"
-        "filling.save = lambda *args, **kwargs: save(*args, **(kwargs | {'progress': interrupt}))\n"
-        f"sys.exit(main(['init', {STACK[0]!r}, '--input', '8x3x8x8', '-o', {str(tmp_path / 'out.safetensors')!r}]))"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert run.returncode == 130, run.stderr
-    assert "interrupted" in run.stderr
+def test_an_interrupt_while_writing_leaves_nothing_behind_and_is_exit_code_130(cli, tmp_path, monkeypatch):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    save = filling.save
+    monkeypatch.setattr(filling, "save", lambda *args, **options: save(*args, **(options | {"progress": interrupt})))
+    ran = cli("init", *STACK, "-o", tmp_path / "out.safetensors")
+    assert ran.code == 130
+    assert "interrupted" in ran.err
     assert list(tmp_path.iterdir()) == []
