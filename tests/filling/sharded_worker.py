@@ -173,7 +173,7 @@ def main():
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     cases = int(sys.argv[4])
-    failures = check_grid(cases) + check_wrapped()
+    failures = check_grid(cases) + (check_wrapped() if world >= 4 and world % 2 == 0 else [])
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.write(json.dumps({"rank": rank, "cases": cases, "failures": failures}) + "\n")

@@ -10,6 +10,7 @@ from torch import nn
 
 from stepzero import streams
 
+from ._accelerator import fill_tensor
 from ._arrays import as_array
 from ._match import Entries, Target, kept, match
 from ._receipt import Receipt, Written
@@ -42,7 +43,11 @@ def write(target: Target, seed: int) -> None:
     """Draw what this process holds of one parameter."""
     name = target.slot.name
     for piece in target.held:
-        streams.fill(as_array(piece.tensor), target.law, seed, name, piece.region, dtype=target.dtype, threads=None)
+        if piece.tensor.device.type == "cpu":
+            array = as_array(piece.tensor)
+            streams.fill(array, target.law, seed, name, piece.region, dtype=target.dtype, threads=None)
+        else:
+            fill_tensor(piece.tensor, target.law, seed, name, piece.region)
         if target.zero_row is not None:
             _zero(piece.tensor, piece.region.axes[0], target.zero_row)
         torch.autograd.graph.increment_version(piece.tensor)  # a graph that saved the old values must notice
@@ -56,7 +61,7 @@ def written(target: Target) -> Written:
 
 def _zero(tensor: torch.Tensor, rows: range, row: int) -> None:
     if row in rows:
-        as_array(tensor)[rows.index(row)] = 0
+        tensor.detach()[rows.index(row)] = 0
 
 
 @contextmanager
