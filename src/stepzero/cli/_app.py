@@ -11,7 +11,7 @@ import typer
 
 import stepzero
 
-from . import _check, _fans, _gain, _init, _plan
+from . import _check, _explain, _fans, _gain, _init, _plan
 from ._guard import INTERRUPTED, guarded
 
 ABOUT = """Set and prove a neural network's state at step zero.
@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "check": (_check.check, _check.EXAMPLES),
     "gain": (_gain.gain, _gain.EXAMPLES),
     "fans": (_fans.fans, _fans.EXAMPLES),
+    "explain": (_explain.explain, _explain.EXAMPLES),
 }
 for name, (command, examples) in COMMANDS.items():
     app.command(name, help=unwrapped(command), epilog="\n\n".join(("[bold]Examples[/]", *examples)))(guarded(command))

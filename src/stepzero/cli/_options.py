@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,6 +108,19 @@ def overrides(pairs: list[str] | None) -> list[tuple[str, laws.Law | laws.Recipe
 def plan_options(goal: str, residual: str, override: list[str] | None, on_unknown: str) -> dict[str, Any]:
     """Return the options of `stepzero.plan` that the command line gave."""
     return {"goal": goal, "residual": residual, "overrides": overrides(override), "on_unknown": on_unknown}
+
+
+def suffix_of(output: Path | None, formats: Collection[str], default: str) -> str:
+    """Return which format the name of an output file asks for.
+
+    Raises:
+        typer.BadParameter: if it is none of those.
+    """
+    if output is None:
+        return default
+    if output.suffix not in formats:
+        raise typer.BadParameter(f"{output}: end the name with one of {', '.join(formats)}.", param_hint="--output")
+    return output.suffix
 
 
 def sizes(text: str, where: str) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from ._options import (
     Overwrite,
     Residual,
     plan_options,
+    suffix_of,
 )
 from ._output import refuse_to_replace, remark, show, show_json
 
@@ -36,7 +37,13 @@ EXAMPLES = (
     "stepzero plan timm:convnext_tiny --input 1x3x224x224 -o convnext.md",
 )
 
-FORMATS = MappingProxyType({".json": "the plan file", ".md": "Markdown", ".html": "HTML"})
+FORMATS: MappingProxyType[str, Callable[[Plan], str]] = MappingProxyType(
+    {
+        ".json": lambda made: reporting.dumps(made.to_dict()),
+        ".md": lambda made: made.to_markdown(),
+        ".html": lambda made: made.to_html(),
+    }
+)
 
 Output = Annotated[
     Path | None,
@@ -65,31 +72,14 @@ def plan(
     from ._models import Source
 
     options = plan_options(goal, residual, override, on_unknown)
-    write_to = _writer(output)
+    as_text = FORMATS[suffix_of(output, FORMATS, ".json")]
     refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)
     made = source.plan(source.hollow(), inputs, options)
     if output is not None:
-        reporting.write_text(output, write_to(made), overwrite=overwrite)
+        reporting.write_text(output, as_text(made), overwrite=overwrite)
         remark(f"wrote {output}")
     if as_json:
         show_json(made.to_dict())
     else:
         show(reporting.plan_document(made, everything=everything))
-
-
-def _writer(output: Path | None) -> Callable[[Plan], str]:
-    """Return how the plan is written to a file of this name.
-
-    Raises:
-        typer.BadParameter: if its end is not known.
-    """
-    if output is not None and output.suffix not in FORMATS:
-        ends = ", ".join(f"{end} ({what})" for end, what in FORMATS.items())
-        raise typer.BadParameter(f"{output}: end the name with one of {ends}.", param_hint="--output")
-    suffix = ".json" if output is None else output.suffix
-    return {
-        ".json": lambda made: reporting.dumps(made.to_dict()),
-        ".md": lambda made: made.to_markdown(),
-        ".html": lambda made: made.to_html(),
-    }[suffix]
