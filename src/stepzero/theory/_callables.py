@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from stepzero.errors import ActivationError
 
 from ._elementwise import Array, Elementwise, Function
 from ._gaussian import NODES, REACH, nodes
+from ._legendre import interpolation, rule
 
 _SAMPLES = np.linspace(-REACH, REACH, 257) + 1e-3  # no sample on a number that a person would choose as a kink
 _NOT_REAL = "it returns"
@@ -182,25 +182,20 @@ def _name(function: Any) -> str:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Put every global random state back: a random function is refused, and must leave no trace."""
-    plain, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  the global state is what is saved
+    random = sys.modules.get("random")  # what is not loaded cannot be disturbed
+    plain, legacy = random.getstate() if random is not None else None, np.random.get_state()  # noqa: NPY002  the global state is what is saved
     torch = sys.modules.get("torch")
     state = torch.get_rng_state() if torch is not None else None
     try:
         yield
     finally:
-        random.setstate(plain)
+        if random is not None:
+            random.setstate(plain)
         np.random.set_state(legacy)  # noqa: NPY002
         if torch is not None:
             torch.set_rng_state(state)
 
 
-def _lagrange(at: Array, to: Array) -> Array:
-    """Matrix that turns values at `at` into the interpolating polynomial's values at `to`."""
-    return np.polynomial.legendre.legvander(to, at.size - 1) @ np.linalg.inv(
-        np.polynomial.legendre.legvander(at, at.size - 1)
-    )
-
-
-_FIT_AT = np.polynomial.legendre.leggauss(NODES)[0]
-_TEST_AT = np.concatenate([[-1.0], np.polynomial.legendre.leggauss(24)[0], [1.0]])  # a bend may hide beside a border
-_FIT_TO_TEST = _lagrange(_FIT_AT, _TEST_AT)
+_FIT_AT = rule(NODES)[0]
+_TEST_AT = np.concatenate([[-1.0], rule(24)[0], [1.0]])  # a bend may hide beside a border
+_FIT_TO_TEST = interpolation(_FIT_AT, _TEST_AT)

@@ -16,6 +16,7 @@ from ._activations import unit
 from ._callables import FINEST
 from ._elementwise import Array, Elementwise
 from ._gaussian import NODES, nodes
+from ._legendre import differentiation, rule
 from ._units import Unit
 
 Verdict = Literal["stable", "marginal", "unstable"]
@@ -229,14 +230,6 @@ def _backward(chi: float) -> str:
     return f"gradients {trend} by ×{chi:.3f} per layer (×{over_50:.2g} over 50), so forward and backward cannot both be held."
 
 
-def _differentiation() -> Array:
-    """Matrix that turns values at the Gauss points into the interpolating polynomial's derivative there."""
-    at = np.polynomial.legendre.leggauss(NODES)[0]
-    to_series = np.linalg.inv(np.polynomial.legendre.legvander(at, NODES - 1))
-    slopes = [np.polynomial.legendre.legval(at, np.polynomial.legendre.legder(column)) for column in to_series.T]
-    return np.stack(slopes, axis=1)
-
-
 _ROUNDING = 1e-24
-_SPAN = float(np.ptp(np.polynomial.legendre.leggauss(NODES)[0]))  # from the first to the last point of [-1, 1]
-_DIFFERENTIATE = _differentiation()
+_SPAN = float(np.ptp(rule(NODES)[0]))  # from the first to the last point of [-1, 1]
+_DIFFERENTIATE = differentiation(rule(NODES)[0])

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stepzero.errors import ActivationError
 
+from ._legendre import rule
+
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
 
@@ -16,7 +18,7 @@ REACH = 14.0  # standard deviations; the density beyond is 1e-43, so even φ = e
 NODES = 16  # Gauss–Legendre nodes in a panel
 _Z_EDGES = np.arange(-REACH, REACH + 1, 2.0)
 _X_EDGES = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)  # an activation's own scale, for variances far above 1
-_LEGENDRE_X, _LEGENDRE_W = np.polynomial.legendre.leggauss(NODES)
+_LEGENDRE_X, _LEGENDRE_W = rule(NODES)
 
 
 def expect(f: Function, mean: ArrayLike = 0.0, variance: ArrayLike = 1.0, kinks: Sequence[float] = ()) -> Array:

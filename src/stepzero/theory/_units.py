@@ -12,6 +12,7 @@ from stepzero.errors import ActivationError
 
 from . import _piecewise as piecewise
 from ._elementwise import Elementwise, number
+from ._legendre import rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def rrelu(lower: float = 1 / 8, upper: float = 1 / 3, training: bool = True) -> 
     if not training:
         return Unit(name, ((1.0, piecewise.leaky_relu(middle)),))
     # Three Gauss points average every polynomial in the slope up to the fifth power exactly: E φ⁴ holds the fourth.
-    at, weight = np.polynomial.legendre.leggauss(3)
+    at, weight = rule(3)
     return Unit(
         name, tuple((float(w / 2), piecewise.leaky_relu(middle + half * t)) for t, w in zip(at, weight, strict=True))
     )
