@@ -6,13 +6,16 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from stepzero import filling, reporting
 from stepzero.errors import PlanError
+from stepzero.theory import Explanation
 
 from ._entry import Entry
+from ._explain import explain_entry
 
 FORMAT = "stepzero-plan"
 VERSION = 1  # of the plan file; a reader refuses what is newer than itself
@@ -67,6 +70,18 @@ class Plan(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def explain(self, name: str) -> Explanation:
+        """Return why a parameter has its law: what reaches it, what it is held to, and what follows.
+
+        Raises:
+            PlanError: if the plan has no parameter of this name; the message names the nearest ones.
+        """
+        if name not in self:
+            near = get_close_matches(name, self, n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise PlanError(f"the plan has no parameter {name!r}.{hint}")
+        return explain_entry(self[name])
 
     def apply_(self, model: Any, seed: int = 0) -> filling.Receipt:
         """Draw every parameter of the plan into a model, in place; what the plan keeps, or does not list, stays.
