@@ -1,4 +1,10 @@
+from pathlib import Path
+
 import pytest
+
+from stepzero import Plan
+
+NETS = Path(__file__).with_name("nets.py")
 
 
 def test_the_chain_from_shape_to_bound_is_told(cli):
@@ -34,3 +40,12 @@ def test_misuse_is_exit_code_2(cli, arguments, message):
     ran = cli("explain", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
+
+
+def test_a_planned_parameter_is_explained_from_the_plan_file(cli, tmp_path):
+    path = tmp_path / "plan.json"
+    assert cli("plan", f"{NETS}:stack", "--input", "1x3x8x8", "-o", path).code == 0
+    ran = cli("explain", "2.weight", "--plan", path)
+    assert ran.code == 0, ran.err
+    assert ran.out == f"{Plan.load(path).explain('2.weight')}\n"
+    assert "Did you mean 2.weight" in cli("explain", "2.wieght", "--plan", path).err

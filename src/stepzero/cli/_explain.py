@@ -1,4 +1,4 @@
-"""`stepzero explain`: why a weight gets the std that it gets, step by step. No framework is loaded."""
+"""`stepzero explain`: why a weight gets the std that it gets, step by step. For a shape, no framework is loaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 
 from stepzero import reporting, theory
 
-from ._geometry import Dilation, Groups, InputSize, Padding, Shape, Stride, Transposed, geometry
-from ._options import Json, Overwrite, sizes, suffix_of
+from ._geometry import Dilation, Groups, InputSize, Padding, Stride, Transposed, geometry
+from ._options import Json, Overwrite, PlanFile, sizes, suffix_of
 from ._output import refuse_to_replace, remark, show_json
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ EXAMPLES = (
     "stepzero explain 32x1x5x5",
     "stepzero explain 64x64x3x3 --nonlinearity leaky_relu --param 0.2 --mode fan_out",
     "stepzero explain 32x1x5x5 -o kaiming.html",
+    "stepzero explain layer3.0.conv2.weight --plan resnet50.json",
 )
 FORMATS: MappingProxyType[str, Callable[[Explanation], str]] = MappingProxyType(
     {
@@ -31,6 +32,9 @@ FORMATS: MappingProxyType[str, Callable[[Explanation], str]] = MappingProxyType(
     }
 )
 
+Subject = Annotated[
+    str, typer.Argument(help="A shape, [out]x[in/groups]x[kernel]; or a parameter of --plan.", show_default=False)
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write it too: .md (LaTeX), .html (MathML) or .txt."),
@@ -38,8 +42,9 @@ Output = Annotated[
 
 
 def explain(
-    shape: Shape,
+    subject: Subject,
     *,
+    plan_file: PlanFile = None,
     nonlinearity: Annotated[str, typer.Option(help="The activation beside it.")] = "relu",
     param: Annotated[list[float] | None, typer.Option(help="Its settings, such as a negative slope.")] = None,
     mode: Annotated[str, typer.Option(help="fan_in, fan_out, fan_avg or fan_geo_avg.")] = "fan_in",
@@ -54,12 +59,19 @@ def explain(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Explain step by step how a weight gets its std: shape, fan, gain, std, bound, each with its source."""
+    """Explain step by step how a weight gets its std: shape, fan, gain, std, bound, each with its source.
+
+    SUBJECT is the shape of a weight, such as 32x1x5x5; or, with --plan, the name of a parameter in a plan that
+    `stepzero plan -o FILE.json` wrote.
+    """
     as_text = FORMATS[suffix_of(output, FORMATS, ".txt")]
     refuse_to_replace(output, overwrite)
     options = geometry(groups, transposed, stride, padding, dilation, input_size)
-    settings = tuple(param) if param else None
-    found = theory.explain(sizes(shape, "SHAPE"), nonlinearity, settings, mode, distribution, **options)
+    if plan_file is None:
+        settings = tuple(param) if param else None
+        found = theory.explain(sizes(subject, "SUBJECT"), nonlinearity, settings, mode, distribution, **options)
+    else:
+        found = _planned(plan_file, subject)
     if output is not None:
         reporting.write_text(output, as_text(found), overwrite=overwrite)
         remark(f"wrote {output}")
@@ -67,3 +79,9 @@ def explain(
         show_json(found.to_dict())
     else:
         typer.echo(str(found))
+
+
+def _planned(plan_file: Path, name: str) -> Explanation:
+    from stepzero.planning import Plan
+
+    return Plan.load(plan_file).explain(name)

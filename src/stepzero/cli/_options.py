@@ -58,7 +58,7 @@ Overwrite = Annotated[
 Everything = Annotated[bool, typer.Option("--all", help="One row for every parameter, and every reason.")]
 PlanFile = Annotated[
     Path | None,
-    typer.Option("--plan", metavar="FILE", help="A plan that `stepzero plan -o` wrote, instead of a new one."),
+    typer.Option("--plan", metavar="FILE", help="A plan that `stepzero plan -o` wrote."),
 ]
 
 SIZES = re.compile(r"\d+(?:[x×,]\d+)*")
