@@ -12,6 +12,7 @@ from torch.nn import init as torch_init
 
 from stepzero import laws, streams
 from stepzero.errors import ApplyError
+from stepzero.filling._accelerator import fill_tensor
 from stepzero.filling._arrays import FORMATS, as_array
 from stepzero.filling._holdings import holdings
 from stepzero.laws import Law
@@ -42,16 +43,12 @@ def draw_by_seed(tensor: Tensor, law: Law, seed: int, name: str) -> None:
     if tensor.dtype not in FORMATS:
         raise ApplyError(f"{tensor.dtype} holds no drawn values. Choose one of {', '.join(map(str, FORMATS))}.")
     kind = FORMATS[tensor.dtype]
-    for piece in holdings(tensor):
-        local = piece.tensor.detach()
-        memory = (
-            local
-            if local.device.type == "cpu" and local.layout is torch.strided
-            else torch.empty_like(local, device="cpu")
-        )
-        streams.fill(as_array(memory), law, seed, name, piece.region, dtype=kind)
-        if memory is not local:
-            local.copy_(memory)
+    streams.require_drawable(law, tuple(tensor.shape), kind)
+    for piece in holdings(name or "the tensor", tensor):
+        if piece.tensor.device.type == "cpu":
+            streams.fill(as_array(piece.tensor), law, seed, name, piece.region, dtype=kind)
+        else:
+            fill_tensor(piece.tensor, law, seed, name, piece.region)
         torch.autograd.graph.increment_version(piece.tensor)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stepzero.errors import ApplyError, SeedError
+from stepzero.filling._holdings import is_distributed
 from stepzero.laws import Law
 from stepzero.theory import Fans, fans, layer_weights, read_layer
 
@@ -80,7 +80,7 @@ def is_left_to_torch(target: Any, *, random: bool) -> bool:
             "this tensor was computed from other parameters (weight norm or another parametrisation), so values written into it "
             "would be lost. Give the layer itself in its place."
         )
-    if _is_distributed(target):
+    if is_distributed(target):
         if random:
             raise ApplyError(
                 "the values of a DTensor would depend on the number of ranks, and on a CPU mesh every shard would get the same. "
@@ -126,7 +126,7 @@ class _Draw:
     shift: float
 
     def __call__(self, tensor: Tensor, law: Law, name: str) -> None:
-        if self.seed is None and not _is_distributed(tensor):
+        if self.seed is None and not is_distributed(tensor):
             draw_by_torch(tensor, law, self.generator)
         else:
             draw_by_seed(tensor, law, self.seed or 0, name)
@@ -198,8 +198,3 @@ def _keep_padding(holder: nn.Module, weight: str) -> None:
 def _is_view(tensor: Tensor) -> bool:
     base = tensor._base
     return base is not None and base.grad_fn is None
-
-
-def _is_distributed(tensor: Any) -> bool:
-    distributed = sys.modules.get("torch.distributed.tensor")
-    return distributed is not None and isinstance(tensor, distributed.DTensor)

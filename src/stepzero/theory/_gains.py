@@ -169,15 +169,22 @@ def _named(name: str, param: Any) -> Activation:
 def _measure(of: Unit) -> Activation:
     """Integrate every part, average, and turn a gate's integrals into those of the product."""
     parts = np.array([share * _integrals(function) for share, function in of.parts])
-    mean, second, fourth, slope_second, growth = (float(total) for total in parts.sum(axis=0))
+    mean, second, fourth, slope_second, growth = map(float, parts.sum(axis=0))
     if second <= 0:
         raise ActivationError(f"{of.name} is zero almost everywhere: no weight can make up for it.")
-    slope_second = slope_second if slope_second > _ROUNDING * second else 0.0  # what differentiating a constant leaves
+    slope_second = slope_second if slope_second > 1e-24 * second else 0.0  # what differentiating a constant leaves
+    mean, growth = _rounded(mean, math.sqrt(second)), _rounded(growth, second)
+    second, fourth, slope_second = map(_rounded, (second, fourth, slope_second))
     length_slope, chi = growth / second, slope_second / second
     if of.gated:  # a and b are independent: E[(aφ)²] = E[φ²], ∂/∂a gives φ², ∂/∂b gives a²φ'²
         mean, fourth, slope_second = 0.0, 3 * fourth, (second + slope_second) / 2
         length_slope, chi = 1 + length_slope, 1 + chi
     return Activation(of.name, mean, second, slope_second, fourth, chi, _stability(length_slope, chi), of)
+
+
+def _rounded(total: float, scale: float = 0.0) -> float:
+    """Drop the sixteenth digit, of the total or of its scale, which is noise: relu then has 0.5, and tanh the mean 0."""
+    return 0.0 if abs(total) < 1e-15 * scale else float(f"{total:.15g}")
 
 
 def _integrals(function: Elementwise) -> Array:
@@ -230,6 +237,5 @@ def _backward(chi: float) -> str:
     return f"gradients {trend} by ×{chi:.3f} per layer (×{over_50:.2g} over 50), so forward and backward cannot both be held."
 
 
-_ROUNDING = 1e-24
 _SPAN = float(np.ptp(rule(NODES)[0]))  # from the first to the last point of [-1, 1]
 _DIFFERENTIATE = differentiation(rule(NODES)[0])

@@ -8,7 +8,7 @@ answers for every correlation (Daniely, Frostig & Singer 2016, §4 "dual activat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,22 @@ class Expansion:
     coefficients: Array  # (rows, ORDER + 1); the last holds sqrt of what the others leave of the second moment
     second: Array  # (rows,) E[φ²]
     slope_second: Array  # (rows,) E[φ'²]
+    slope_coefficients: Array | None = None  # of φ', where they do not follow from φ's: where φ jumps
 
     @property
     def mean(self) -> Array:
         """E[φ], shape (rows,)."""
         return self.coefficients[:, 0]
 
+    def rows(self, index: NDArray[np.intp]) -> Expansion:
+        """Return some of the rows, in this order."""
+        slopes = None if self.slope_coefficients is None else self.slope_coefficients[index]
+        return Expansion(self.coefficients[index], self.second[index], self.slope_second[index], slopes)
+
     def slopes(self, sd: Array) -> Array:
         """Return the coefficients of φ', from h_n' = sqrt(n)·h_{n-1}; like the others, the last closes E[φ'²]."""
+        if self.slope_coefficients is not None:
+            return self.slope_coefficients
         n = np.arange(1, ORDER + 1)
         safe = np.where(sd > 0.0, sd, 1.0)[:, None]
         d = np.concatenate([np.sqrt(n) * self.coefficients[:, 1:] / safe, np.zeros((sd.size, 1))], axis=1)
@@ -73,6 +81,17 @@ class PiecewiseLinear:
         second, slope_second = self._seconds(mean, sd)
         return _closed(a, second, slope_second)
 
+    def of_affine(self, scale: float, shift: float) -> PiecewiseLinear:
+        """Return x ↦ φ(scale·x + shift)."""
+        if scale == 0.0:
+            return PiecewiseLinear(float(self(np.array([shift]))[0]), 0.0)
+        intercept, slope = self.intercept + self.slope * shift, self.slope * scale
+        for kink, bend in zip(self.kinks, self.bends, strict=True):
+            if scale < 0.0:  # relu(-u) = relu(u) - u
+                slope, intercept = slope + bend * scale, intercept + bend * (shift - kink)
+        kinks = tuple((kink - shift) / scale for kink in self.kinks)
+        return PiecewiseLinear(intercept, slope, kinks, tuple(bend * abs(scale) for bend in self.bends))
+
     def _seconds(self, mean: Array, sd: Array) -> tuple[Array, Array]:
         """E[φ²] and E[φ'²] as sums over the linear pieces."""
         order = np.argsort(self.kinks)
@@ -104,8 +123,17 @@ def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array)
     z, w = panels(cuts, -REACH, REACH)
     value, slope = phi(mean[:, None] + sd[:, None] * z)
     mass = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
-    a = np.stack([np.sum(mass * value * h, axis=1) for h in _polynomials(z, ORDER)], axis=1)
-    return _closed(a, np.sum(mass * value**2, axis=1), np.sum(mass * slope**2, axis=1))
+    h = _polynomials(z, ORDER)
+    e = _closed(_project(mass * value, h), np.sum(mass * value**2, axis=1), np.sum(mass * slope**2, axis=1))
+    if not kinks:
+        return e
+    slopes = _closed(_project(mass * slope, h), e.slope_second, e.slope_second)
+    return replace(e, slope_coefficients=slopes.coefficients)
+
+
+def _project(weighted: Array, polynomials: list[Array]) -> Array:
+    """Return the coefficients of a function, given its values times the quadrature weights."""
+    return np.stack([np.sum(weighted * h, axis=1) for h in polynomials], axis=1)
 
 
 def pair(a: Array, b: Array, rho: Array) -> Array:
