@@ -8,7 +8,15 @@ from stepzero.reporting import count, fan, law_name, number, shape
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0481125, "0.0481"), (0, "0"), (-0.0, "0"), (1.0, "1"), (99999.0, "1e+05"), (123456.0, "1.23e+05"), (1e-24, "1e-24")],
+    [
+        (0.0481125, "0.0481"),
+        (0, "0"),
+        (-0.0, "0"),
+        (1.0, "1"),
+        (99999.0, "1e+05"),
+        (123456.0, "1.23e+05"),
+        (1e-24, "1e-24"),
+    ],
 )
 def test_numbers_have_three_significant_digits(value, shown):
     assert number(value) == shown

@@ -14,7 +14,9 @@ def row(name, *, ok=True, **changes):
 
 def check(*rows):
     ok = all(row.ok for row in rows)
-    return SimpleNamespace(ok=ok, rows=rows, notes=("drawn once",), verdict="All layers as predicted." if ok else "1 layer is not.")
+    return SimpleNamespace(
+        ok=ok, rows=rows, notes=("drawn once",), verdict="All layers as predicted." if ok else "1 layer is not."
+    )
 
 
 def test_a_check_that_passes_fits_a_terminal(golden):
