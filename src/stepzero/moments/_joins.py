@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from stepzero.moments._activations import function_of
 from stepzero.moments._call import Call, tensor64
 from stepzero.moments._signal import Knob, Moments, Signal, constant, widen
 from stepzero.network import Ref
+from stepzero.theory._hermite import PiecewiseLinear
 
 Combine = Callable[[Call, Signal, Signal], Signal]
 
@@ -80,7 +82,10 @@ def _affine(phi: P.Pointwise, x: Signal) -> Signal | None:
 
     knob = Knob(x.knob.parameter, x.knob.factor * s * s) if x.knob and not t else None
     tangent = None if x.tangent is None else x.tangent.times(s * s)
-    return Signal(x.shape, x.roles, straight(x.moments), tangent, knob=knob, centred=x.centred and not t)
+    if x.knob is not None:
+        return Signal(x.shape, x.roles, straight(x.moments), tangent, knob=knob, centred=x.centred and not t)
+    line = replace(phi, kinks=(), linear=PiecewiseLinear(t, s))
+    return P.pending(x, line, (straight(x.moments), tangent))  # x stays the root: x·sigmoid(2x) is one function of it
 
 
 def _composed(call: Call, names: list[str], f: P.Pointwise, g: P.Pointwise) -> P.Pointwise:

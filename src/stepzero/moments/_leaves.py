@@ -15,8 +15,10 @@ from stepzero.moments._weights import OPERATORS
 from stepzero.network import Graph, Node, Value
 
 
-def input_signal(value: Value, given: Moments | Tensor | None, *, channel_last: bool = False) -> Signal:
-    """Return an input's signal: measured from its numbers, as given, or white N(0, 1)."""
+def input_signal(value: Value, given: Signal | Moments | Tensor | None, *, channel_last: bool = False) -> Signal:
+    """Return an input's signal: measured from its numbers, as given by moments or signal, or white N(0, 1)."""
+    if isinstance(given, Signal):
+        return given
     roles = R.guess(value.shape, channel_last=channel_last)
     one = (1,) * len(value.shape)
     if isinstance(given, Moments):

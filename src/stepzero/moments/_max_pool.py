@@ -127,8 +127,7 @@ def expand_windows(phi: P.Pointwise, mean: Array, sd: Array, count: Array, rho: 
         keys = np.stack([shift, scale, np.round(rho / ROUNDING) * ROUNDING, count], axis=1)
     unique, back = np.unique(keys, axis=0, return_inverse=True)
     e = expand_maximum(phi, phi.kinks, *np.ascontiguousarray(unique.T))
-    back = back.ravel()
-    return Expansion(e.coefficients[back], e.second[back], e.slope_second[back])
+    return e.rows(back.ravel())
 
 
 def _curves(phi: P.Pointwise, sd: Array, count: Array, rho: Array) -> Expansion:

@@ -20,6 +20,7 @@ from stepzero.moments._signal import Moments, Signal, Source
 from stepzero.theory._hermite import Expansion, PiecewiseLinear, expand, pair
 
 Array = NDArray[np.float64]
+Evaluated = tuple[Moments, Moments | None]  # moments and tangent
 
 EXACT_ROWS = 1500  # beyond, (mean, sd) is rounded before the quadrature
 ROUNDING = 2e-4  # relative in sd, in units of sd for the mean
@@ -61,9 +62,14 @@ class Pointwise:
         """Return self ∘ inner."""
         if inner is IDENTITY:
             return self
+        if inner.linear is not None and not inner.linear.kinks and self.linear is not None and not self.slope_spread:
+            linear = self.linear.of_affine(inner.linear.slope, inner.linear.intercept)
+            return Pointwise(f"{self.key}({inner.key})", self._composed(inner), linear.kinks, linear)
         kinks = tuple(sorted({*inner.kinks, *_preimage(inner.function, self.kinks)}))
-        outer = self.function
-        return Pointwise(f"{self.key}({inner.key})", lambda z: outer(inner.function(z)), kinks)
+        return Pointwise(f"{self.key}({inner.key})", self._composed(inner), kinks, slope_spread=self.slope_spread)
+
+    def _composed(self, inner: Pointwise) -> Callable[[Tensor], Tensor]:
+        return lambda z: self.function(inner.function(z))
 
 
 IDENTITY = Pointwise("x", lambda z: z, (), PiecewiseLinear(0.0, 1.0))
@@ -80,9 +86,9 @@ def root_of(x: Signal) -> tuple[Signal, Pointwise]:
     return (x, IDENTITY) if x.source is None else (x.source.root, x.source.phi)
 
 
-def pending(root: Signal, phi: Pointwise) -> Signal:
-    """Return φ(root) with moments that are computed when first read."""
-    return Signal(root.shape, root.roles, source=Source(root, phi, lambda: evaluate(root, phi)))
+def pending(root: Signal, phi: Pointwise, known: Evaluated | tuple[None, None] = (None, None)) -> Signal:
+    """Return φ(root), with moments that are known already or computed when first read."""
+    return Signal(root.shape, root.roles, *known, source=Source(root, phi, lambda: evaluate(root, phi)))
 
 
 def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
@@ -152,8 +158,7 @@ def expand_unique(phi: Pointwise, mean: Array, sd: Array) -> Expansion:
     keys, back = np.unique(mean + 1j * sd, return_inverse=True)
     if keys.size > EXACT_ROWS and phi.linear is None:
         keys, back = _rounded(mean, sd)
-    e = phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag))
-    return Expansion(e.coefficients[back], e.second[back], e.slope_second[back])
+    return phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag)).rows(back)
 
 
 def _rounded(mean: Array, sd: Array) -> tuple[NDArray[np.complex128], NDArray[np.intp]]:

@@ -35,7 +35,7 @@ class Fixed:
 
 def propagate(
     graph: Graph,
-    inputs: Mapping[str, Moments | Tensor] | None,
+    inputs: Mapping[str, Signal | Moments | Tensor] | None,
     parameters: Mapping[str, tuple[Tensor, Tensor]],
     *,
     weights: Weights | None = None,
@@ -47,7 +47,7 @@ def propagate(
 
     Args:
         graph: A captured forward pass.
-        inputs: For each floating input, its numbers (then its own moments are measured) or its moments; an input
+        inputs: For each floating input, its numbers (then its own moments are measured), its moments or its signal; an input
             that is not listed is taken as white N(0, 1).
         parameters: Mean and second moment of each parameter's elements, lean (broadcastable to its shape).
         weights: Who decides about weights on the way (a planner); by default the parameters stand as given.
@@ -78,7 +78,7 @@ class _Walk:
     taps: dict[int, Tensor] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
 
-    def leaves(self, inputs: Mapping[str, Moments | Tensor], buffers: Mapping[str, Tensor]) -> None:
+    def leaves(self, inputs: Mapping[str, Signal | Moments | Tensor], buffers: Mapping[str, Tensor]) -> None:
         """Give parameters, floating inputs and buffers that the graph does not know their signals."""
         last = channel_last_inputs(self.graph)
         for name, v in self.graph.inputs.items():

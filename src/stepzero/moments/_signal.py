@@ -126,6 +126,21 @@ class Signal:
         """E[x²]."""
         return self.moments.second
 
+    @property
+    def elsewhere(self) -> Tensor:
+        """E[x x'] at any other place of the same input."""
+        return self.moments.elsewhere
+
+    @property
+    def across(self) -> Tensor:
+        """E[x x'] at the same place of another input."""
+        return self.moments.across
+
+    @property
+    def apart(self) -> Tensor:
+        """E[x x'] at another place of another input."""
+        return self.moments.apart
+
     def full(self, t: Tensor) -> Tensor:
         """Expand a lean tensor to the whole shape, without memory."""
         return t.expand(self.shape)

@@ -52,6 +52,7 @@ class _Mix:
     def __init__(self, x: Signal, dims: Sequence[int], matrices: list[Tensor]) -> None:
         self.shape, self.dims = x.shape, tuple(dims)
         self.matrices, self.squares = matrices, [a * a for a in matrices]
+        self.neighbours = [_with_next(a) for a in matrices]
         self.reach = _reach(matrices)
         ones = torch.ones([x.shape[d] if d in self.dims else 1 for d in range(len(x.shape))], dtype=torch.float64)
         self.total = self._through(ones, matrices)
@@ -64,7 +65,7 @@ class _Mix:
         return Moments(
             self._through(m.mean, self.matrices),
             self._square(m.second, inside),
-            self._beyond(inside),
+            self._next(m.second, inside),
             elsewhere,
             self._square(m.across, m.apart),
             elsewhere if m.apart is m.elsewhere else self._beyond(m.apart),
@@ -78,8 +79,29 @@ class _Mix:
     def _square(self, own: Tensor, other: Tensor) -> Tensor:
         return self._through(own - other, self.squares) + self._beyond(other)
 
+    def _next(self, own: Tensor, other: Tensor) -> Tensor:
+        """Pairs of adjacent outputs: what their coefficients have in common meets the same place."""
+        private = own - other
+        axes = [d for d, a in enumerate(self.neighbours) if a.shape[0] > 1]
+        if not axes:
+            return self._square(own, other)
+        swapped = ([*self.squares[:d], self.neighbours[d], *self.squares[d + 1 :]] for d in axes)
+        common = torch.stack([self._through(private, by) for by in swapped]).mean(0)
+        return common + self._beyond(other)
+
     def _beyond(self, other: Tensor) -> Tensor:
         return self._through(other, self.matrices) * self.total
+
+
+def _with_next(a: Tensor) -> Tensor:
+    """Products of each output's coefficients with those of its neighbours, averaged over the two."""
+    if a.shape[0] == 1:
+        return a * a
+    beside = a[1:] * a[:-1]
+    total = torch.cat([beside, torch.zeros_like(a[:1])]) + torch.cat([torch.zeros_like(a[:1]), beside])
+    count = torch.full((a.shape[0], 1), 2.0, dtype=a.dtype)
+    count[0] = count[-1] = 1.0
+    return total / count
 
 
 def _reach(matrices: list[Tensor]) -> float:

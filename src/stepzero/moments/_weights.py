@@ -7,7 +7,7 @@ borders, strides, dilation, groups and transposition come out exact, with no cas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ class Operator:
     shared: Callable[[Tensor, Tensor | None], Tensor]  # (pair map, x² map) → pair map at any other output position
     beside: Callable[[Tensor], Tensor]  # pair map of neighbours → the same for the output
     given: Callable[[Tensor, Tensor], Tensor]  # (map, weight) → the op itself
+    stride: Sequence[int]  # steps from an output to its neighbour, one for each kernel axis
     roles: R.Roles
 
 
@@ -97,14 +98,16 @@ def fixed_map(op: Operator, m: Moments, w: Tensor) -> Moments:
 
     near, elsewhere, apart = common(m.near), common(m.elsewhere), common(m.apart)
     across = op.given(m.across - m.apart, w**2) + apart
-    return Moments(fixed, private + near, private * _overlap(w) + near, elsewhere, across, apart)
+    return Moments(fixed, private + near, private * _overlap(w, op.stride) + near, elsewhere, across, apart)
 
 
-def _overlap(w: Tensor) -> float:
+def _overlap(w: Tensor, stride: Sequence[int]) -> float:
     """Return the share of Σ w² that the outputs of two neighbouring positions have in common, over the axes."""
     total = float((w**2).sum())
-    axes = [d for d in range(2, w.dim()) if w.shape[d] > 1]
-    products = [float((w.narrow(d, 1, w.shape[d] - 1) * w.narrow(d, 0, w.shape[d] - 1)).sum()) for d in axes]
+    products = []
+    for d, s in enumerate(stride, start=2):
+        left = w.shape[d] - s
+        products.append(float((w.narrow(d, s, left) * w.narrow(d, 0, left)).sum()) if left > 0 else 0.0)
     return sum(products) / len(products) / total if products and total else 0.0
 
 
@@ -154,7 +157,7 @@ def linear(call: Call, x: Signal, w: Signal) -> Operator:
         return F.linear(t.expand(*t.shape[:-1], fan), weight.T if flipped else weight)
 
     roles = (*x.roles[:-1], R.single(call.shape[-1], "channel"))
-    return Operator(variance, lambda pair, _: variance(pair), variance, given, roles)
+    return Operator(variance, lambda pair, _: variance(pair), variance, given, (), roles)
 
 
 def convolution(call: Call, x: Signal, w: Signal) -> Operator:
@@ -166,7 +169,7 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     g = Geometry(call.op, call.node.arguments, x.shape, call.shape, taps)
     roles = R.replaced(x.roles, call.shape, range(2, len(x.shape)), "position")
     roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
-    return Operator(g.variance, g.shared, g.beside, g.given, roles)
+    return Operator(g.variance, g.shared, g.beside, g.given, g.stride, roles)
 
 
 def weight_argument(node: Node) -> int | None:

@@ -1,0 +1,86 @@
+"""Normalisation: what it divides by, what it removes, and what its Jacobian takes from small changes."""
+
+import pytest
+import torch
+from torch import nn
+
+NORMS = {
+    "batch norm": (nn.BatchNorm2d(8), (6, 8, 7, 7)),
+    "batch norm, one-dimensional": (nn.BatchNorm1d(8), (128, 8)),
+    "batch norm, three-dimensional": (nn.BatchNorm3d(6), (6, 6, 4, 4, 4)),
+    "batch norm without affine": (nn.BatchNorm2d(8, affine=False), (6, 8, 7, 7)),
+    "instance norm": (nn.InstanceNorm2d(8), (3, 8, 12, 12)),
+    "instance norm, affine": (nn.InstanceNorm2d(8, affine=True), (3, 8, 12, 12)),
+    "group norm": (nn.GroupNorm(4, 32), (3, 32, 6, 6)),
+    "layer norm": (nn.LayerNorm(192), (3, 4, 192)),
+    "layer norm over a map": (nn.LayerNorm([24, 5, 5]), (3, 24, 5, 5)),
+    "rms norm": (nn.RMSNorm(192), (3, 4, 192)),
+}
+FINITE = 0.05  # sets of about 200 elements: terms of order 1/N are left out
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_in_training(hold, name):
+    module, shape = NORMS[name]
+    loose = dict.fromkeys(("second", "near", "elsewhere", "across", "apart"), FINITE)
+    last = isinstance(module, (nn.RMSNorm, nn.LayerNorm)) and len(shape) == 3
+    hold(
+        module.train(), shape, weight=(0.8, 0.3), draws=120, channel_last=last, loose={**loose, "mean": 0.02},
+        loose_change=loose,
+    )  # fmt: skip
+
+
+def test_batch_norm_divides_by_what_is_not_shared():
+    """The variance within a batch is E[x²] less the mean over all pairs, not E[x²] - E[x]²."""
+    from stepzero.moments import Moments, propagate
+    from stepzero.network import capture
+
+    graph = capture(nn.BatchNorm2d(4, affine=False, eps=1e-12).train(), (8, 4, 8, 8))
+    q, pair = torch.ones(1, 1, 1, 1).double(), torch.full((1, 1, 1, 1), 0.75).double()
+    flow = propagate(graph, {"input": Moments(0 * q, q, pair, pair, pair, pair)}, {})
+    y = flow.signals[graph.outputs[0]]
+    size = 8 * 8 * 8
+    assert float(y.second) == pytest.approx(1.0)
+    assert float(y.elsewhere) == pytest.approx(-1.0 / (size - 1))  # what is left is private: pairs sum to minus itself
+
+
+@pytest.mark.parametrize("module", [nn.BatchNorm2d(6), nn.InstanceNorm2d(6, track_running_stats=True)])
+def test_norms_in_eval_mode_are_affine(hold, module):
+    module.running_mean.uniform_(-0.5, 0.5)
+    module.running_var.uniform_(0.5, 2.0)
+    hold(module.eval(), (3, 6, 5, 5), draws=120, weight=(0.8, 0.3))
+
+
+class DepthwiseThenNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.expand = nn.Conv2d(8, 64, 1, bias=False)
+        self.depthwise = nn.Conv2d(64, 64, 3, groups=64, bias=False, padding=1, padding_mode="circular")
+        self.norm = nn.BatchNorm2d(64, affine=False)
+
+    def forward(self, x):
+        return self.norm(self.depthwise(self.expand(x)))
+
+
+def test_few_weights_make_channels_unequal_for_gradients():
+    """E[1/v] exceeds 1/E[v] by 9/7 between a depthwise 3×3 and its norm, and by nothing in front of both."""
+    from stepzero.moments import propagate
+    from stepzero.network import capture
+
+    module, zero, one = DepthwiseThenNorm().train(), torch.tensor(0.0).double(), torch.tensor(1.0).double()
+    graph = capture(module, (8, 8, 12, 12))
+    flow = propagate(graph, {}, dict.fromkeys(graph.parameters, (zero, one)))
+    expand, depthwise = flow.gradients().values()
+    torch.manual_seed(3)
+    rows = []
+    for _ in range(60):
+        kept = []
+        for p in module.parameters():
+            nn.init.normal_(p)
+        hooks = [m.register_forward_hook(lambda m, i, o: kept.append(o)) for m in (module.expand, module.depthwise)]
+        y = module(torch.randn(8, 8, 12, 12))
+        rows.append([g.square().mean() for g in torch.autograd.grad(y, kept, torch.randn_like(y))])
+        [h.remove() for h in hooks]
+    means, errors = torch.tensor(rows).mean(0), torch.tensor(rows).std(0) / 60**0.5
+    assert abs(float(means[0]) - expand) <= 5 * float(errors[0]) + 0.02 * expand
+    assert abs(float(means[1]) - depthwise) <= 5 * float(errors[1]) + 0.02 * depthwise

@@ -1,0 +1,67 @@
+"""Average pooling and resizing: fixed mixtures of positions."""
+
+import pytest
+import torch
+from torch import nn
+
+MIXTURES = {
+    "average": nn.AvgPool2d(2),
+    "average, overlapping": nn.AvgPool2d(3, 2, 1),
+    "average, ceil": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+    "average, padding not counted": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "average, own divisor": nn.AvgPool2d(2, divisor_override=3),
+    "adaptive to one": nn.AdaptiveAvgPool2d(1),
+    "adaptive, uneven": nn.AdaptiveAvgPool2d((3, 5)),
+    "adaptive, growing": nn.AdaptiveAvgPool2d(9),
+    "nearest": nn.Upsample(scale_factor=2),
+    "nearest, exact": nn.Upsample(size=(11, 10), mode="nearest-exact"),
+    "bilinear": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "bilinear, corners aligned": nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+    "bilinear, shrinking": nn.Upsample(size=(4, 3), mode="bilinear"),
+    "bicubic": nn.Upsample(scale_factor=2, mode="bicubic"),
+}
+LINES = {"average": nn.AvgPool1d(3, 2), "adaptive": nn.AdaptiveAvgPool1d(4), "linear": nn.Upsample(size=15, mode="linear")}
+VOLUMES = {
+    "average": nn.AvgPool3d(2),
+    "adaptive": nn.AdaptiveAvgPool3d(2),
+    "nearest": nn.Upsample(scale_factor=2),
+    "trilinear": nn.Upsample(scale_factor=2, mode="trilinear"),
+}
+# Distant places are counted as sharing no input: on these small maps windows overlap and copies repeat.
+OVERLAP = dict.fromkeys(("elsewhere", "apart"), 0.25) | {"near": 0.06}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_of_positions(hold, name):
+    hold(MIXTURES[name], (3, 8, 8, 7), draws=120, loose=OVERLAP, loose_change=OVERLAP)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_mixtures_in_one_dimension(hold, name):
+    hold(LINES[name], (3, 8, 12), draws=120, loose=OVERLAP, loose_change=OVERLAP)
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_mixtures_in_three_dimensions(hold, name):
+    hold(VOLUMES[name], (2, 6, 4, 5, 4), draws=120, loose=OVERLAP, loose_change=OVERLAP)
+
+
+@pytest.mark.parametrize("module", [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)])
+def test_windows_that_do_not_overlap_are_exact(hold, module):
+    hold(module, (3, 8, 8, 6), draws=150)
+
+
+def test_neighbours_share_more_than_distant_places():
+    """A 2×2 mean of a smooth field keeps what neighbours share; the mean over a map, what any two places share."""
+    from stepzero.moments import Moments, propagate
+    from stepzero.network import capture
+
+    values = (0.0, 1.0, 0.8, 0.1, 0.0, 0.0)
+    m = Moments(*(torch.full((1, 1, 1, 1), v).double() for v in values))
+
+    def second(module):
+        graph = capture(module, (2, 4, 32, 32))
+        return float(propagate(graph, {"input": m}, {}).signals[graph.outputs[0]].second.mean())
+
+    assert second(nn.AvgPool2d(2)) == pytest.approx(0.25 + 0.75 * 0.8, rel=0.01)
+    assert second(nn.AdaptiveAvgPool2d(1)) == pytest.approx(1 / 1024 + (1 - 1 / 1024) * 0.1)

@@ -1,0 +1,106 @@
+"""Weight ops: second moments and pairs through the op's own geometry, for small changes as well."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stepzero.moments import Load, propagate
+from stepzero.network import capture
+
+CONVOLUTIONS = {
+    "plain": (nn.Conv2d(6, 8, 3), (3, 6, 7, 6)),
+    "padded": (nn.Conv2d(6, 8, 3, padding=1), (3, 6, 6, 5)),
+    "strided": (nn.Conv2d(6, 8, 3, stride=2, padding=1), (3, 6, 9, 8)),
+    "dilated": (nn.Conv2d(6, 8, 3, dilation=2, padding=2), (3, 6, 8, 7)),
+    "grouped": (nn.Conv2d(6, 12, 3, groups=3, padding=1), (3, 6, 6, 6)),
+    "depthwise": (nn.Conv2d(8, 8, 3, groups=8, padding=1), (3, 8, 6, 6)),
+    "pointwise": (nn.Conv2d(6, 8, 1, bias=False), (3, 6, 5, 5)),
+    "patches": (nn.Conv2d(3, 8, 4, stride=4), (3, 3, 8, 8)),
+    "one-dimensional": (nn.Conv1d(6, 8, 5, padding=2, stride=2), (3, 6, 15)),
+    "three-dimensional": (nn.Conv3d(4, 8, 3, padding=1), (2, 4, 4, 4, 3)),
+    "same": (nn.Conv2d(6, 8, (3, 5), padding="same"), (3, 6, 6, 6)),
+    "circular": (nn.Conv2d(6, 8, 3, padding=1, padding_mode="circular"), (3, 6, 6, 6)),
+    "reflect": (nn.Conv2d(6, 8, 3, padding=1, padding_mode="reflect"), (3, 6, 6, 6)),
+    "replicate": (nn.Conv2d(6, 8, 3, padding=1, padding_mode="replicate"), (3, 6, 6, 6)),
+    "transposed": (nn.ConvTranspose2d(6, 8, 4, stride=2, padding=1), (3, 6, 5, 5)),
+    "transposed, output padded": (nn.ConvTranspose2d(6, 8, 3, stride=2, padding=1, output_padding=1), (3, 6, 5, 5)),
+    "transposed, stride 1": (nn.ConvTranspose2d(6, 8, 3, padding=1), (3, 6, 5, 5)),
+    "transposed, grouped": (nn.ConvTranspose2d(6, 12, 2, stride=2, groups=3), (3, 6, 4, 4)),
+    "transposed, dilated": (nn.ConvTranspose2d(6, 8, 3, stride=2, dilation=2), (3, 6, 4, 4)),
+    "transposed, one-dimensional": (nn.ConvTranspose1d(6, 8, 4, stride=2), (3, 6, 9)),
+    "transposed, three-dimensional": (nn.ConvTranspose3d(4, 8, 2, stride=2), (2, 4, 3, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_of_every_kind(hold, name):
+    module, shape = CONVOLUTIONS[name]
+    # replicated borders put copies side by side, which padding counts as other places: seen by `near` on small maps
+    loose = {"near": 0.12, "elsewhere": 0.02, "apart": 0.02} if name == "replicate" else {}
+    hold(module, shape, draws=150, loose=loose, loose_change={**loose, "near": 0.2} if loose else {})
+
+
+def test_linear_maps_on_features_last(hold):
+    hold(nn.Linear(12, 16), (5, 12))
+    hold(nn.Linear(12, 16, bias=False), (3, 7, 12), channel_last=True)
+
+
+class Blur(nn.Module):
+    """Fixed smoothing of every channel, as before a stride in antialiased nets."""
+
+    def __init__(self):
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", (line[:, None] * line).expand(8, 1, 3, 3).clone())
+
+    def forward(self, x):
+        return F.conv2d(x, self.kernel, stride=2, groups=8)
+
+
+@pytest.mark.parametrize("weight", [(0.3, 0.2), (0.3, 0.0)], ids=["random with a mean", "constant"])
+def test_weights_with_a_mean_also_pass_what_their_inputs_share(hold, weight):
+    hold(nn.Conv2d(6, 8, 3, bias=False), (3, 6, 6, 6), weight=weight)
+    hold(nn.Linear(12, 16, bias=False), (5, 12), weight=weight)
+
+
+def test_a_known_kernel_is_a_fixed_map(hold):
+    hold(Blur(), (3, 8, 9, 9))
+
+
+def test_kernels_whose_taps_differ_use_their_own(hold):
+    centre = torch.zeros(1, 1, 3, 3)
+    centre[..., 1, 1] = 1.0
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+
+        def forward(self, x):
+            return F.conv2d(x, self.conv.weight * centre, padding=1)
+
+    hold(Masked(), (3, 8, 5, 5))
+
+
+def test_a_delta_kernel_does_not_see_the_border():
+    graph = capture(nn.Conv2d(8, 8, 3, padding=1, bias=False), (2, 8, 4, 4))
+    second = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    second[..., 1, 1] = 0.5
+    flow = propagate(graph, {}, {"weight": (torch.zeros_like(second), second)})
+    y = flow.signals[graph.outputs[0]].second
+    assert torch.allclose(y, torch.full_like(y, 8 * 0.5))
+
+
+def test_the_load_says_fan_and_second_moment_per_unit_of_weight():
+    loads = []
+
+    class Recording:
+        def settle(self, call, weight, load):
+            loads.append(load)
+            return weight
+
+    graph = capture(nn.Conv2d(4, 8, 3, padding=1, bias=False), (1, 4, 2, 2))
+    one = torch.tensor(1.0).double()
+    propagate(graph, {}, {"weight": (0 * one, one)}, weights=Recording())
+    assert loads == [Load(second=16.0, fan=16.0, input_second=1.0)]  # 2 × 2 of the 3 × 3 taps meet the map
