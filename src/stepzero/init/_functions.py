@@ -124,12 +124,18 @@ def constant_(tensor: Target, val: float) -> Target:
 
 def ones_(tensor: Target) -> Target:
     """Fill with 1."""
-    return constant_(tensor, 1.0)
+    if is_left_to_torch(tensor, random=False):
+        torch_init.ones_(tensor)
+        return tensor
+    return write(tensor, lambda slot: Constant(1.0), None, None, "")
 
 
 def zeros_(tensor: Target) -> Target:
     """Fill with 0."""
-    return constant_(tensor, 0.0)
+    if is_left_to_torch(tensor, random=False):
+        torch_init.zeros_(tensor)
+        return tensor
+    return write(tensor, lambda slot: Constant(0.0), None, None, "")
 
 
 def eye_(tensor: Target) -> Target:
