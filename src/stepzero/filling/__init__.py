@@ -1,6 +1,9 @@
 """From a plan to values: in place, and streamed into files."""
 
 from ._apply import apply as apply
+from ._diff import Diff as Diff
+from ._diff import Difference as Difference
+from ._diff import diff as diff
 from ._manifest import Manifest as Manifest
 from ._manifest import SavedTensor as SavedTensor
 from ._materialize import materialize_ as materialize_
