@@ -1,12 +1,16 @@
 import copy
 import json
 import pickle
+from collections import OrderedDict
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from stepzero.errors import FileError, PlanError
+from stepzero.errors import ApplyError, FileError, PlanError
 from stepzero.laws import Constant, Kept, Normal, Orthogonal, TruncatedNormal, Uniform
 from stepzero.planning import Entry, Plan
 from stepzero.reporting import dumps
@@ -105,3 +109,22 @@ def test_a_file_that_is_no_plan_is_refused_with_its_path(text, message, tmp_path
     path.write_text(text, encoding="utf-8")
     with pytest.raises(PlanError, match=rf"bad\.json.*{message}"):
         Plan.load(path)
+
+
+def test_applying_draws_what_the_plan_lists_and_leaves_the_rest(plan):
+    model = nn.Sequential(OrderedDict(fc=nn.Linear(8, 4), head=nn.Linear(4, 2)))
+    head = model.head.weight.detach().clone()
+    receipt = plan.apply_(model, seed=3)
+    np.testing.assert_array_equal(model.fc.weight.detach(), Normal(0.5).draw((4, 8), seed=3, name="fc.weight"))
+    assert not model.fc.bias.any()
+    assert torch.equal(model.head.weight, head)
+    assert [written.name for written in receipt.written] == ["fc.weight", "fc.bias"]
+    assert receipt.kept == ("head.weight", "head.bias")
+
+
+def test_a_plan_for_another_model_changes_nothing(plan):
+    model = nn.Sequential(OrderedDict(fc=nn.Linear(9, 4)))
+    before = model.fc.weight.detach().clone()
+    with pytest.raises(ApplyError, match=r"fc\.weight: shape \(4, 9\) in the model, \(4, 8\) in the plan"):
+        plan.apply_(model)
+    assert torch.equal(model.fc.weight, before)
