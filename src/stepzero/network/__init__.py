@@ -16,6 +16,11 @@ from ._names import Slot as Slot
 from ._names import buffer_slots as buffer_slots
 from ._names import canonical_name as canonical_name
 from ._names import parameter_slots as parameter_slots
+from ._origin import Origin as Origin
+from ._origin import Part as Part
+from ._origin import Recording as Recording
+from ._record import build as build
+from ._record import recording as recording
 from ._replay import leaves as leaves
 from ._replay import replay as replay
 from ._torchvision import import_torchvision as import_torchvision

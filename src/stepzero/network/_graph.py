@@ -52,6 +52,7 @@ class Node:
     grad: bool = True  # False: a gradient stops here; an in-place write lets it pass to the value overwritten as it is
     writes: tuple[int, ...] = ()  # values (ids) that an in-place op overwrote
     random: bool = False
+    line: str = ""  # file and line of the code that ran it; only `build` records it
     region: str = ""  # the custom autograd.Function call that it is part of ("RoundFunction#1")
 
 

@@ -71,21 +71,26 @@ class Known:
         shadow = self._of.get(id(tensor))
         if shadow is not None and shadow.certain:
             value.known = shadow.tensor
-            self._shown[shadow.tensor.untyped_storage()._cdata].append(value)
+            self._shown.setdefault(shadow.tensor.untyped_storage()._cdata, []).append(value)
 
     def forget(self, tensor: torch.Tensor) -> None:
         """Drop the numbers of every tensor that shares memory with one that was written with unknown values."""
         for key in self._sharing.pop(tensor.untyped_storage()._cdata, ()):
-            self._of.pop(key, None)
+            shadow = self._of.pop(key, None)
+            storage = None if shadow is None else shadow.tensor.untyped_storage()
+            if storage is not None and self._shown.get(storage._cdata) == []:  # nobody else holds this memory
+                del self._shown[storage._cdata]
+                self._bytes -= storage.nbytes()
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy the numbers that recorded values show, since the memory behind them is about to change."""
         shadow = self._of.get(id(tensor))
         if shadow is None:
             return
-        for value in self._shown[shadow.tensor.untyped_storage()._cdata]:
+        storage = shadow.tensor.untyped_storage()._cdata
+        for value in self._shown.get(storage, ()):
             value.known = None if value.known is None else value.known.clone()
-        self._shown[shadow.tensor.untyped_storage()._cdata] = []
+        self._shown[storage] = []
 
     def doubt(self, tensor: torch.Tensor) -> None:
         """Mark everything that shares memory with `tensor` as assumed."""
@@ -136,6 +141,8 @@ class Known:
             return None
         for tensor in call.written:
             self.before_write(tensor)
+            if self.get(tensor) is None:
+                self.forget(tensor)  # what shares its memory would keep the old numbers
             if not shadows.certain:
                 self.doubt(tensor)
         try:
@@ -154,9 +161,12 @@ def _number(call: Call, name: str, shadow: Shadow | None, tensor: torch.Tensor) 
     """Return the numbers of one argument, zeros where only its shape matters, or None."""
     if shadow is not None:
         return shadow.tensor
-    if name in call.schema.shape_only and name not in call.schema.written:
+    if name not in call.schema.shape_only:
+        return None
+    if name not in call.schema.written:
         return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-    return None
+    whole = tensor.untyped_storage().nbytes() == tensor.nbytes  # all that shares this memory is overwritten
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype) if whole else None
 
 
 def _guess(call: Call, result: Any) -> torch.Tensor | None:

@@ -50,6 +50,10 @@ class Scope:
     def here(self) -> Frame:
         return self.stack[-1]
 
+    def line(self) -> str:
+        """Return the line of the model's code that runs, where lines are recorded."""
+        return ""
+
     @property
     def grad(self) -> bool:
         return self.region_grad if self.region else torch.is_grad_enabled()

@@ -91,6 +91,10 @@ class Tape:
         self._storage(tensor).writes.append(Write(value, geometry(tensor), tensor.dtype, grad, detached))
         self.stands_for(tensor, value)
 
+    def writes(self, tensor: torch.Tensor) -> list[Write]:
+        """Return the in-place writes to the memory of a tensor, first to last."""
+        return list(self._storage(tensor).writes)
+
     def views_detached(self, tensor: torch.Tensor, sources: Iterable[torch.Tensor]) -> bool:
         """Say whether `tensor` shares memory with a source that is detached."""
         return any(self._entries[id(s)].detached for s in sources if _key(s) == _key(tensor))

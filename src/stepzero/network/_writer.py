@@ -84,7 +84,16 @@ class Writer:
             self.tape.stands_for(tensor, self._made(node, tensor).id, detached=detached)
         self._overwrite(node, call, reads)
         for tensor, value in zip((*fresh, *call.written), node.outputs, strict=True):
-            self.known.show(tensor, self.graph.values[value])
+            if not call.op.startswith(("empty", "new_empty")):  # what stands there has no meaning
+                self.known.show(tensor, self.graph.values[value])
+
+    def draw(self, tensor: torch.Tensor, op: str, **settings: Any) -> None:
+        """Record that a tensor was filled by a whole recipe, such as a truncated normal by rejection."""
+        old = self.read(tensor)
+        node = self._node(op, None, {"self": Ref(old), **settings}, ())
+        node.writes, node.random = (old,), True
+        self.known.forget(tensor)
+        self.tape.written(tensor, self._made(node, tensor).id, grad=node.grad)
 
     def _overwrite(self, node: Node, call: Call, reads: dict[int, int]) -> None:
         """Make the values that an in-place op leaves in the tensors that it wrote."""
@@ -102,7 +111,7 @@ class Writer:
         here = self.scope.here
         node = Node(len(self.graph.nodes), op, func, args, {}, arguments, inputs, ())
         node.module, node.call, node.training = here.path, here.call, here.training
-        node.grad, node.region = self.scope.grad, self.scope.region
+        node.grad, node.region, node.line = self.scope.grad, self.scope.region, self.scope.line()
         self.graph.nodes.append(node)
         return node
 
