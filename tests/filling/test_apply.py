@@ -144,8 +144,8 @@ def test_an_interrupt_half_way_leaves_every_tensor_as_it_was(monkeypatch, interr
     model = net()
     before, calls, write = snapshot(model), [], _apply.write
 
-    def failing(target, seed):
-        write(target, seed)
+    def failing(target, *how):
+        write(target, *how)
         calls.append(target)
         if len(calls) == 3:
             raise interrupt

@@ -34,18 +34,24 @@ def apply(plan: Entries, model: nn.Module, seed: int = 0, *, restorable: bool = 
     """
     targets = match(plan, model, seed)
     with restoring(targets) if restorable else _unguarded():
-        for target in targets:
-            write(target, seed)
+        write_all(targets, seed)
     return Receipt(seed, tuple(map(written, targets)), kept(plan, model))
 
 
-def write(target: Target, seed: int) -> None:
+def write_all(targets: tuple[Target, ...], seed: int) -> None:
+    """Draw every parameter, by the engine that pays for so many elements."""
+    engine = streams.engine("auto", sum(piece.region.size for target in targets for piece in target.held)).name
+    for target in targets:
+        write(target, seed, engine)
+
+
+def write(target: Target, seed: int, engine: streams.EngineName) -> None:
     """Draw what this process holds of one parameter."""
     name = target.slot.name
     for piece in target.held:
         if piece.tensor.device.type == "cpu":
             array = as_array(piece.tensor)
-            streams.fill(array, target.law, seed, name, piece.region, dtype=target.dtype, threads=None)
+            streams.fill(array, target.law, seed, name, piece.region, dtype=target.dtype, threads=None, engine=engine)
         else:
             fill_tensor(piece.tensor, target.law, seed, name, piece.region)
         if target.zero_row is not None:

@@ -14,7 +14,7 @@ from stepzero.errors import ApplyError
 from stepzero.laws import Kept
 from stepzero.network import Slot, buffer_slots, parameter_slots
 
-from ._apply import restoring, write, written
+from ._apply import restoring, write_all, written
 from ._buffers import Factory, constructed_buffers, reset_of
 from ._holdings import holdings
 from ._match import Entries, kept, match
@@ -55,8 +55,7 @@ def materialize_(
         _allocate(model, device, before)
         targets = match(plan, model, seed)
         with restoring(tuple(target for target in targets if target.slot.name in real)):
-            for target in targets:
-                write(target, seed)
+            write_all(targets, seed)
             for name, slot in {**parameter_slots(model), **buffer_slots(model)}.items():
                 if name in sources:
                     sources[name](slot)

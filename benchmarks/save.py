@@ -1,0 +1,116 @@
+"""How fast a plan streams to disk beside `normal_` and `save_file`, and how much memory it takes.
+
+    python benchmarks/save.py [--parameters 0.3] [--shard 1GB] [--skip-torch]     # billions; 7 is the full size: 14 GB of disk
+
+The plan is that of a Llama-like model in bfloat16. Each side runs in a process of its own, so that its peak memory is its own.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from stepzero import filling
+from stepzero.laws import Law, Normal
+
+WIDTH, INNER, VOCABULARY = 4096, 11008, 32000
+BLOCK = {"q": (WIDTH, WIDTH), "k": (WIDTH, WIDTH), "v": (WIDTH, WIDTH), "o": (WIDTH, WIDTH)} | {
+    "gate": (INNER, WIDTH), "up": (INNER, WIDTH), "down": (WIDTH, INNER),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What `save` reads of a plan."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    law: Law
+
+
+def shapes(billions: float) -> dict[str, tuple[int, int]]:
+    """Return as many matrices of the model as make up so many parameters."""
+    found: dict[str, tuple[int, int]] = {}
+    left, layer = billions * 1e9, 0
+    while left > 0:
+        for name, shape in BLOCK.items() if layer else [("embed", (VOCABULARY, WIDTH))]:
+            if left > 0:
+                found[f"layers.{layer}.{name}.weight"] = shape
+                left -= shape[0] * shape[1]
+        layer += 1
+    return found
+
+
+def run_ours(options: argparse.Namespace, folder: Path) -> None:
+    """Stream the plan."""
+    plan = {name: Entry(shape, "bfloat16", Normal(0.02)) for name, shape in shapes(options.parameters).items()}
+    filling.save(plan, folder / "out", 0, max_shard_size=options.shard)
+
+
+def run_torchs(options: argparse.Namespace, folder: Path) -> None:
+    """Draw every matrix with `normal_`, then save them."""
+    torch.set_num_threads(2)
+    tensors = {
+        name: torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
+        for name, shape in shapes(options.parameters).items()
+    }
+    save_file(tensors, folder / "out.safetensors")
+
+
+def measured(side: str, options: argparse.Namespace) -> dict[str, float]:
+    """Run one side in a process of its own."""
+    command = [
+        sys.executable,
+        __file__,
+        "--side",
+        side,
+        "--parameters",
+        str(options.parameters),
+        "--shard",
+        options.shard,
+    ]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Print both sides and their ratio."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--parameters", type=float, default=0.3, help="billions")
+    arguments.add_argument("--shard", default="5GB")
+    arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--skip-torch", action="store_true")
+    arguments.add_argument("--side", choices=["ours", "torch"], help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.side:
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            start = time.perf_counter()
+            {"ours": run_ours, "torch": run_torchs}[options.side](options, Path(folder))
+            seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
+    sides = ["ours"] if options.skip_torch else ["torch", "ours"]
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(options.rounds):
+        for side in sides:
+            found = measured(side, options)
+            best[side] = min(best.get(side, found), found, key=lambda run: run["seconds"])
+    count = sum(rows * columns for rows, columns in shapes(options.parameters).values())
+    print(f"{count / 1e9:.2f} billion parameters, bfloat16, {count * 2 / 1e9:.2f} GB")
+    for side, found in best.items():
+        print(
+            f"{side:6} {found['seconds']:8.2f} s {found['seconds'] / count * 1e9:7.2f} ns/parameter, peak {found['peak_mb']:6.0f} MB"
+        )
+    if len(best) == 2:
+        print(f"ratio  {best['torch']['seconds'] / best['ours']['seconds']:8.1f}")
+
+
+if __name__ == "__main__":
+    main()
