@@ -132,7 +132,13 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'stepzero' has no attribute {name!r}")
-    module = import_module(home)
+    try:
+        module = import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        message = f"stepzero.{name} needs {error.name}, which is not installed. Run: pip install 'stepzero[torch]'"
+        raise ModuleNotFoundError(message, name=error.name) from None
     found = module if home == f"stepzero.{name}" else getattr(module, name)
     globals()[name] = found  # the next look-up does not come here
     return found

@@ -16,6 +16,11 @@ def failing(error):
     ("error", "code", "message"),
     [
         (FanError("no fan here.\nAnd a second line."), 2, "stepzero: no fan here. And a second line.\n"),
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            2,
+            "stepzero: this needs torch, which is not installed. Install it with: pip install 'stepzero[torch]'\n",
+        ),
         (KeyboardInterrupt(), 130, "stepzero: interrupted; no file was left half-written.\n"),
     ],
 )

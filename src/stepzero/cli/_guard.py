@@ -8,6 +8,7 @@ import textwrap
 import traceback
 from collections.abc import Callable
 from functools import wraps
+from types import MappingProxyType
 from typing import ParamSpec, TypeVar
 
 import typer
@@ -19,6 +20,7 @@ R = TypeVar("R")
 
 MISUSE, INTERRUPTED, CLOSED = 2, 130, 141  # the last two as shells count SIGINT and SIGPIPE
 TRACE = "STEPZERO_TRACEBACK"
+EXTRAS = MappingProxyType({"torch": "torch", "safetensors": "torch", "rich": "cli"})
 
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
@@ -38,6 +40,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(CLOSED) from None
         except StepZeroError as error:
             _tell(str(error))
+            _trace()
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get(error.name or "")
+            hint = f" Install it with: pip install 'stepzero[{extra}]'" if extra else ""
+            _tell(f"this needs {error.name}, which is not installed.{hint}")
             _trace()
         except Exception as error:
             _tell(
