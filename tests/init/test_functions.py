@@ -146,6 +146,15 @@ def test_an_empty_tensor_warns_as_in_torch(name):
         getattr(init, name)(torch.empty(0, 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("kaiming")])
+def test_a_tensor_without_elements_is_treated_as_in_torch(name, dtype):
+    shape = (0, *shape_for(name)[1:])
+    for module in (torch_init, init):
+        tensor = torch.empty(shape, dtype=dtype)
+        assert getattr(module, name)(tensor, *MORE.get(name, ())) is tensor
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_meta_tensor_comes_back_as_torch_promises_but_not_in_silence(name):
     tensor = torch.empty(shape_for(name), device="meta")

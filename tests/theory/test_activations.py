@@ -229,6 +229,14 @@ def test_bad_names_and_settings_are_named_with_a_way_out(name, param, message):
         activation(name, param)
 
 
+def test_a_class_of_torch_stands_for_its_defaults_and_others_are_asked_for_an_instance():
+    assert activation(nn.LeakyReLU) == activation(nn.LeakyReLU())
+    with pytest.raises(ActivationError, match="'Softmax' has no gain"):
+        activation(nn.Softmax)
+    with pytest.raises(ActivationError, match=r"Linear is a class\. Give an instance"):
+        activation(nn.Linear)
+
+
 def test_a_module_takes_no_settings_beside_its_own():
     with pytest.raises(ActivationError, match=r"param=0\.1 goes with a name only"):
         activation(nn.LeakyReLU(), 0.1)

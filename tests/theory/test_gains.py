@@ -132,6 +132,11 @@ def test_gains_that_subtract_the_mean_are_named_apart():
     assert activation("relu").correlation_floor == pytest.approx(1 / math.pi, rel=1e-12)
 
 
+@pytest.mark.parametrize("level", [0.3, 1e-6, 7e5])
+def test_a_constant_of_any_size_has_no_variance_gain(level):
+    assert activation(lambda x: np.full_like(x, level)).variance_gain == math.inf
+
+
 def test_a_constant_has_a_gain_but_passes_no_gradient():
     found = activation(lambda x: np.full_like(x, 2.0))
     assert found.gain == pytest.approx(0.5, rel=1e-15)

@@ -94,7 +94,12 @@ def is_left_to_torch(target: Any, *, random: bool) -> bool:
 
 def is_short(target: Any) -> bool:
     """Return True for a tensor in a format that has no QR decomposition."""
-    return isinstance(target, Tensor) and not target.is_meta and target.dtype in (torch.float16, torch.bfloat16)
+    return (
+        isinstance(target, Tensor)
+        and target.dtype in (torch.float16, torch.bfloat16)
+        and not target.is_meta
+        and target.numel() > 0
+    )
 
 
 def write(

@@ -33,8 +33,8 @@ def unit(nonlinearity: Any, param: Any = None) -> Unit:
         return nonlinearity
     if isinstance(nonlinearity, Elementwise):
         return _plain(nonlinearity)
-    if isinstance(nonlinearity, type) and nonlinearity.__name__ in MODULES:
-        return _named(nonlinearity.__name__, None)
+    if isinstance(nonlinearity, type):
+        return _read_class(nonlinearity)
     return _read_module(nonlinearity) or _plain(read_callable(nonlinearity))
 
 
@@ -51,6 +51,13 @@ def _named(name: str, param: Any) -> Unit:
     except TypeError:
         raise ActivationError(f"{name!r} does not take param={param!r}. Expected: {_signature(key)}.") from None
     return made if isinstance(made, Unit) else _plain(made)
+
+
+def _read_class(kind: type) -> Unit:
+    """Return the unit of an activation class of torch with its default settings."""
+    if _is_library(kind) and kind.__name__ in {*MODULES, *REFUSED_MODULES}:
+        return _named(kind.__name__, None)
+    raise ActivationError(f"{kind.__name__} is a class. Give an instance of it, whose settings can be read.")
 
 
 def _read_module(module: Any) -> Unit | None:

@@ -81,7 +81,7 @@ class Activation:
     def variance_gain(self) -> float:
         """1/√Var[φ]: right only before something that subtracts the mean (Brock et al. 2021, NFNet); inf if φ is constant."""
         variance = self.second_moment - self.mean**2
-        return 1 / math.sqrt(variance) if variance > 0 else math.inf
+        return 1 / math.sqrt(variance) if variance > 1e-14 * self.second_moment else math.inf
 
     @property
     def noise(self) -> float:

@@ -31,7 +31,7 @@ def read_layer(layer: Any, weight: str | None) -> Options:
             return READERS[kind.__name__](layer, weight)
     raise FanError(
         f"{type(layer).__name__} is no layer with a known layout. "
-        f"Give its weight's shape, with layout= or einsum= (known: {', '.join(sorted(READERS))})."
+        f"Give its weight's shape, with layout= or einsum=. Known are {KNOWN}."
     )
 
 
@@ -119,6 +119,8 @@ def _get(layer: Any, dotted: str) -> Any:
         layer = getattr(layer, part, None)
     return layer
 
+
+KNOWN = "Linear, Bilinear, Embedding, every Conv and ConvTranspose, RNN, LSTM, GRU and their cells, MultiheadAttention, GPT-2's Conv1D"
 
 READERS: Mapping[str, Callable[[Any, str | None], Options]] = MappingProxyType(
     {
