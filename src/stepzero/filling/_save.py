@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -132,14 +133,19 @@ def _write_volume(task: Task, volume: Volume, at: int, progress: Progress) -> Ha
     engine = streams.engine("auto", task.total // 4).name
     jobs = (job for spec in volume.specs for job in task.sources[spec.name].jobs(task.seed, engine))
     hashes: dict[str, str] = {}
-    with whole_file(task.folder / volume.name) as file, closing(in_order(jobs, task.threads)) as chunks:
+    with (
+        whole_file(task.folder / volume.name) as file,
+        closing(in_order(jobs, task.threads)) as chunks,
+        ThreadPoolExecutor(1, thread_name_prefix="stepzero-hash") as hasher,
+    ):
         file.write(header(volume.specs, METADATA))
         for spec in volume.specs:
             digest, left = hashlib.sha256(), spec.nbytes
             while left:
                 chunk = next(chunks)
-                digest.update(chunk)
+                hashed = hasher.submit(digest.update, chunk)
                 file.write(chunk)
+                hashed.result()
                 left -= chunk.nbytes
                 at += chunk.nbytes
                 progress(at, task.total)
