@@ -95,6 +95,14 @@ UNREAD = {
     "product": (lambda w: torch.randn(6, 4) * torch.randn(6, 4), "a product of tensors"),
     "repeated": (lambda w: torch.randn(1, 4).expand(6, 4).clone(), "elements of one draw are repeated"),
     "itself twice": (lambda w: (lambda t: t + t)(torch.randn(3)), "a sum of tensors"),
+    "its own copy": (lambda w: (lambda t: t + t.clone())(torch.randn(3)), "a sum of tensors"),
+    "one draw joined twice": (
+        lambda w: (lambda t: torch.cat([t, t.flip(0)]))(torch.randn(3)),
+        "one draw stands in several parts",
+    ),
+    "a row copied": (inplace(lambda w: w.normal_()[0].copy_(w[1])), "one draw stands in several places"),
+    "rounded": (lambda w: torch.div(torch.randn(3), 2, rounding_mode="floor"), "a quotient of tensors"),
+    "turned mixture": (lambda w: torch.cat([torch.randn(3, 4), torch.zeros(1, 4)]).t(), "t of mixed contents"),
     "QR alone": (lambda w: torch.linalg.qr(torch.randn(4, 4))[0], "factor contents have no law"),
     "NumPy": (lambda w: torch.from_numpy(np.random.randn(3, 3)).float(), "drawn by numpy's own generator"),  # noqa: NPY002
     "Python": (lambda w: torch.tensor([random.random()]), "drawn by random's own generator"),

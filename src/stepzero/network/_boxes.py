@@ -1,0 +1,43 @@
+"""Boxes of a tensor: the slices that a view covers, and whether boxes leave anything out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def box_of(inner: tuple[Any, Any, int], outer: tuple[Any, Any, int]) -> tuple[slice, ...] | None:
+    """Return the slices of `outer` that `inner` views, both given by size, stride and offset; None if it is no box.
+
+    Examples:
+        >>> box_of(((2,), (6,), 1), ((2, 6), (6, 1), 0))
+        (slice(0, 2, 1), slice(1, 2, 1))
+    """
+    (size, stride, offset), (out_size, out_stride, out_offset) = inner, outer
+    steps = {step: n for n, step in zip(size, stride, strict=True) if n > 1}
+    rest, box = offset - out_offset, []
+    for n, step in zip(out_size, out_stride, strict=True):
+        start = rest // step if n > 1 else 0
+        rest -= start * step
+        length = steps.pop(step, 1) if n > 1 else 1
+        if not 0 <= start <= n - length:
+            return None
+        box.append(slice(start, start + length, 1))
+    return None if rest or steps else tuple(box)
+
+
+def covers(boxes: list[tuple[slice, ...]], shape: tuple[int, ...]) -> bool:
+    """Say whether boxes leave nothing of a tensor out; the tensor is cut at their edges, so its size does not matter.
+
+    Examples:
+        >>> covers([(slice(0, 3), slice(0, 4)), (slice(3, 4), slice(0, 4))], (4, 4))
+        True
+    """
+    edges = [
+        sorted({0, n, *(e for box in boxes for e in (box[axis].start, box[axis].stop))}) for axis, n in enumerate(shape)
+    ]
+    cells = torch.zeros([len(axis) - 1 for axis in edges], dtype=torch.bool)
+    for box in boxes:
+        cells[tuple(slice(e.index(s.start), e.index(s.stop)) for e, s in zip(edges, box, strict=True))] = True
+    return bool(cells.all())

@@ -1,0 +1,90 @@
+"""From the graph of a constructor to the origin of each parameter and buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from stepzero.errors import ModelError
+from stepzero.laws import Constant, Normal, TruncatedNormal, Uniform
+from stepzero.network._boxes import covers
+from stepzero.network._contents import Content, Mixed, Numbers, Unread, law_of, settled
+from stepzero.network._graph import Graph
+from stepzero.network._init_rules import RULES
+from stepzero.network._names import buffer_slots, parameter_slots
+from stepzero.network._origin import Origin, Part
+from stepzero.network._reader import Reader
+from stepzero.network._recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """One parameter or buffer of the finished model."""
+
+    name: str
+    tensor: torch.Tensor
+    parameter: bool
+    value: int
+
+
+def origins(model: nn.Module, recorder: Recorder, unsure: dict[int, str]) -> dict[str, Origin]:
+    """Return how each tensor of a finished model came by its values, parameters first.
+
+    Raises:
+        ModelError: if a parameter has no shape yet.
+    """
+    reader = Reader(recorder.writer.graph, RULES, unsure)
+    slots = [(True, slot) for slot in parameter_slots(model).values()]
+    slots += [(False, slot) for slot in buffer_slots(model).values()]
+    found: dict[str, Origin] = {}
+    first: dict[int, str] = {}  # draw → who holds it
+    for parameter, slot in slots:
+        if is_lazy(slot.tensor):
+            raise ModelError(f"{slot.name} has no shape yet: the module is lazy. Give the sizes in the constructor.")
+        home = recorder.border.at_home(slot.tensor)
+        held = _Held(slot.name, home, parameter, recorder.writer.read(home))
+        source = _draw(recorder.writer.graph, held.value)
+        owner = "" if source is None else first.setdefault(source, slot.name)
+        found[slot.name] = _origin(held, reader, recorder, "" if owner == slot.name else owner)
+    return found
+
+
+def _origin(held: _Held, reader: Reader, recorder: Recorder, copy_of: str) -> Origin:
+    shape, parts = tuple(held.tensor.shape), _parts(reader.content(held.value), tuple(held.tensor.shape))
+    nodes = [reader.graph.producer(write.value) for write in recorder.writer.tape.writes(held.tensor)]
+    history = tuple(f"{node.op} at {node.line}" for node in nodes if node is not None)
+    return Origin(held.name, shape, held.tensor.dtype, held.parameter, parts, history, copy_of)
+
+
+def _parts(content: Content, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    """Return what a tensor holds, box by box; one part where all boxes together follow one law."""
+    if not isinstance(content, Mixed):
+        return (_part(content, shape),)
+    boxed = [replace(_part(inner, tuple(s.stop - s.start for s in box)), where=box) for box, inner in content.boxes]
+    if not covers([box for box, _ in content.boxes], shape):
+        return (_part(content.base, shape), *boxed)
+    law = boxed[0].law
+    alike = isinstance(law, (Normal, Uniform, TruncatedNormal, Constant)) and all(part.law == law for part in boxed)
+    return (Part(law=law),) if alike else tuple(boxed)
+
+
+def _part(content: Content, shape: tuple[int, ...]) -> Part:
+    content = settled(content)
+    if (law := law_of(content, shape)) is not None:
+        return Part(law=law)
+    if isinstance(content, Numbers):
+        return Part(values=content.tensor)
+    reason = content.reason if isinstance(content, Unread) else f"{type(content).__name__.lower()} contents have no law"
+    return Part(reason=reason)
+
+
+def _draw(graph: Graph, value: int) -> int | None:
+    """Return the random node whose numbers a value holds unchanged, or None."""
+    node = graph.producer(value)
+    while node is not None and not node.random:
+        place = {"copy": "src", "alias_update": "new", "clone": "self", "detach": "self", "view": "self"}.get(node.op)
+        node = None if place is None else graph.producer(node.arguments[place].id)
+    return None if node is None else node.id
