@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from stepzero.errors import ModelError
-from stepzero.network import load_model
+from stepzero.laws import Normal
+from stepzero.network import load_model, recording
 
 FILE = """
 import numpy
@@ -180,3 +181,9 @@ def test_other_json_is_refused(place, settings, match):
 
 def test_lazy_modules_pass_through_for_capture_to_refuse():
     assert isinstance(load_model("torch.nn:LazyLinear", {"out_features": 3}), nn.LazyLinear)
+
+
+def test_the_author_s_own_init_is_recorded_on_request(place):
+    model = load_model(f"{place}/net.py:Net", record=True)
+    assert recording(model)["scale"].law == Normal(1.0)
+    assert recording(load_model(f"{place}/net.py:Net")) is None

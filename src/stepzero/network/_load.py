@@ -22,6 +22,7 @@ from torch import nn
 from stepzero.errors import ModelError
 from stepzero.network._calm import random_state_kept
 from stepzero.network._hollow import hollow_parameters
+from stepzero.network._record import build
 from stepzero.network._torchvision import import_torchvision
 
 FORMS = "path/to/file.py:factory, package.module:factory, timm:NAME, torchvision:NAME or hf:path/to/config.json"
@@ -30,7 +31,11 @@ Factory = Callable[..., Any]
 
 
 def load_model(
-    name: str, arguments: Mapping[str, Any] | None = None, *, device: Literal["meta", "cpu"] = "meta"
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    device: Literal["meta", "cpu"] = "meta",
+    record: bool = False,
 ) -> nn.Module:
     """Return the model that a text names.
 
@@ -42,6 +47,7 @@ def load_model(
         arguments: Keyword arguments for the factory; for `hf:` they change the configuration.
         device: `"meta"` builds parameters without memory (buffers are real); where a constructor needs their numbers,
             the model is built for real. `"cpu"` builds it as its author does.
+        record: Whether to build with `build`, so that `recording(model)` tells the author's own init; on meta only.
 
     Raises:
         ModelError: if there is no such model, or if building it raises; the message names the line.
@@ -50,7 +56,8 @@ def load_model(
         warnings.simplefilter("ignore")
         factory = find_factory(name)
         _check_arguments(name, factory, arguments or {})
-        model = _build(name, partial(factory, **(arguments or {})), device)
+        make = partial(factory, **(arguments or {}))
+        model = _told(name, "raised", partial(build, make)) if record else _build(name, make, device)
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} returned a {type(model).__name__}, not a torch.nn.Module.")
     return model
