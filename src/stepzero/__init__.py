@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.checking import check as check
     from stepzero.errors import StepZeroError as StepZeroError
     from stepzero.filling import Receipt as Receipt
+    from stepzero.filling import diff as diff
+    from stepzero.filling import materialize_ as materialize_
     from stepzero.filling import save as save
     from stepzero.laws import Constant as Constant
     from stepzero.laws import DeltaOrthogonal as DeltaOrthogonal
@@ -78,6 +80,8 @@ _HOMES = MappingProxyType(
         "check": "stepzero.checking",
         "initialize_": "stepzero.planning",
         "plan": "stepzero.planning",
+        "diff": "stepzero.filling",
+        "materialize_": "stepzero.filling",
         "save": "stepzero.filling",
         # arrays
         "delta_orthogonal": "stepzero.laws",
