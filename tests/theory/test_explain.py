@@ -165,3 +165,8 @@ def test_the_verdict_on_depth_is_the_activations():
 def test_what_cannot_be_explained_is_an_error(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(("suffix", "setting"), [("txt", "__str__"), ("md", "to_markdown"), ("html", "to_html")])
+def test_the_articles_explanation_reads_as_it_was_read_aloud(golden, suffix, setting):
+    golden(f"explain.{suffix}", getattr(explain((32, 1, 5, 5)), setting)())
