@@ -79,6 +79,16 @@ def test_what_is_saved_is_what_is_applied(tmp_path):
         assert torch.equal(stored, model.state_dict()[name])
 
 
+def test_padding_rows_are_zero_in_the_file_as_in_the_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("stepzero.filling._sources.CHUNK", 8)
+    model = torch.nn.Sequential(torch.nn.Embedding(7, 4, padding_idx=5))
+    plan = {"0.weight": Entry((7, 4), "float32", Normal(1.0))}
+    filling.apply(plan, model, 0)
+    assert filling.padding_rows(model) == {"0.weight": 5}
+    filling.save(plan, tmp_path / "net.safetensors", zero_rows=filling.padding_rows(model))
+    assert torch.equal(load_torch(tmp_path / "net.safetensors")["0.weight"], model[0].weight)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "float64"])
 def test_a_number_format_for_all_leaves_complex_ones_alone(tmp_path, dtype):
     filling.save(PLAN, tmp_path / "net.safetensors", 1, dtype)
@@ -125,7 +135,7 @@ def test_buffers_are_copied_into_the_file(tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_progress_rises_to_the_whole_and_threads_change_no_byte(tmp_path, threads, monkeypatch):
-    monkeypatch.setattr("stepzero.filling._chunks.CHUNK", 5000)
+    monkeypatch.setattr("stepzero.filling._sources.CHUNK", 5000)
     seen = []
     filling.save(
         LARGE, tmp_path / "net.safetensors", progress=lambda done, total: seen.append((done, total)), threads=threads

@@ -6,6 +6,7 @@ from ._diff import Difference as Difference
 from ._diff import diff as diff
 from ._manifest import Manifest as Manifest
 from ._manifest import SavedTensor as SavedTensor
+from ._match import padding_rows as padding_rows
 from ._materialize import materialize_ as materialize_
 from ._receipt import Receipt as Receipt
 from ._receipt import Written as Written

@@ -96,6 +96,12 @@ def mismatch(slot: Slot, entry: Entry) -> str | None:
     return None
 
 
+def padding_rows(model: nn.Module) -> dict[str, int]:
+    """Return the rows of a model's embeddings that stand for padding, by the canonical name of the table."""
+    rows = {name: padding_row(slot) for name, slot in parameter_slots(model).items()}
+    return {name: row for name, row in rows.items() if row is not None}
+
+
 def padding_row(slot: Slot) -> int | None:
     """Return the row of an embedding that stands for padding, and stays zero."""
     for module, attribute in slot.places:

@@ -38,6 +38,7 @@ def save(
     overwrite: bool = False,
     skip_kept: bool = False,
     buffers: Mapping[str, torch.Tensor] | None = None,
+    zero_rows: Mapping[str, int] | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> Manifest:
@@ -55,6 +56,7 @@ def save(
         overwrite: Whether files that stand there may be replaced.
         skip_kept: Leave out parameters that the plan keeps; otherwise they are an error, since nothing is known of their values.
         buffers: Further tensors to copy into the files, such as a model's buffers.
+        zero_rows: Canonical name → row that stays zero, as `padding_rows(model)` lists them: a plan does not know of padding.
         progress: Called with bytes done and bytes in all.
         threads: Threads that draw; all cores by default.
 
@@ -64,7 +66,7 @@ def save(
         SeedError: if the seed is out of range.
     """
     streams.checked_seed(seed)
-    found = sources_of(plan, _dtype_name(dtype), skip_kept, buffers or {})
+    found = sources_of(plan, _dtype_name(dtype), skip_kept, buffers or {}, zero_rows or {})
     task = _task(
         found, Path(path).absolute(), None if max_shard_size is None else bytes_of(max_shard_size), seed, threads
     )

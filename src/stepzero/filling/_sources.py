@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from stepzero import streams
@@ -14,9 +16,11 @@ from stepzero.errors import LawError, PlanError
 from stepzero.laws import Kept, Law
 
 from ._arrays import as_array
-from ._chunks import Job, drawn
+from ._chunks import Job
 from ._container import CODES, Spec
 from ._match import Entries, Entry
+
+CHUNK = 2**21  # elements made at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,13 @@ class Source:
     spec: Spec
     law: Law | None
     tensor: torch.Tensor | None = None
+    zero_row: int | None = None
 
     def jobs(self, seed: int, engine: streams.EngineName) -> Iterator[Job]:
         """Yield what makes its bytes, in order."""
         if self.law is not None:
-            yield from drawn(self.law, self.spec.shape, self.spec.dtype, seed, self.spec.name, engine)
+            for region in self._regions(self.law):
+                yield partial(self._draw, self.law, region, seed, engine)
         elif self.tensor is not None and self.tensor.numel():
             array = as_array(self.tensor.detach().cpu().contiguous())
             yield lambda: array.reshape(-1).view("uint8").data
@@ -41,10 +47,28 @@ class Source:
             content: Any = self.law.to_dict()
         else:
             content = hashlib.sha256(b"".join(job() for job in self.jobs(0, "numpy"))).hexdigest()
-        return [self.spec.name, list(self.spec.shape), self.spec.dtype, content]
+        return [self.spec.name, list(self.spec.shape), self.spec.dtype, content, self.zero_row]
+
+    def _regions(self, law: Law) -> Iterator[streams.Region]:
+        """Yield the parts that are made at a time; laws of whole matrices are made as a whole."""
+        whole = streams.Region(self.spec.shape)
+        if whole.size and isinstance(law, streams.WHOLE):
+            yield whole
+        elif whole.size:
+            yield from (whole[cut] for cut in whole.pieces(CHUNK))
+
+    def _draw(self, law: Law, region: streams.Region, seed: int, engine: streams.EngineName) -> memoryview:
+        values = np.empty(region.shape, streams.storage(self.spec.dtype).numpy)
+        streams.fill(values, law, seed, self.spec.name, region, dtype=self.spec.dtype, engine=engine)
+        if self.zero_row is not None and self.zero_row in region.axes[0]:
+            values[region.axes[0].index(self.zero_row)] = 0
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        return little.reshape(-1).view(np.uint8).data
 
 
-def sources_of(plan: Entries, dtype: str | None, skip_kept: bool, buffers: Mapping[str, torch.Tensor]) -> list[Source]:
+def sources_of(
+    plan: Entries, dtype: str | None, skip_kept: bool, buffers: Mapping[str, torch.Tensor], zero_rows: Mapping[str, int]
+) -> list[Source]:
     """Return every tensor to write, checked.
 
     Raises:
@@ -56,7 +80,9 @@ def sources_of(plan: Entries, dtype: str | None, skip_kept: bool, buffers: Mappi
         raise PlanError(
             f"nothing is known of the values of {', '.join(unknown[:8])}{more}, which the plan keeps. Give them a law, or pass skip_kept=True."
         )
-    found = [_source(name, plan[name], dtype) for name in plan if not isinstance(plan[name].law, Kept)]
+    found = [
+        _source(name, plan[name], dtype, zero_rows.get(name)) for name in plan if not isinstance(plan[name].law, Kept)
+    ]
     for name, tensor in buffers.items():
         if name in plan:
             raise PlanError(f"{name} is both a parameter of the plan and a buffer. Give it once.")
@@ -68,13 +94,13 @@ def sources_of(plan: Entries, dtype: str | None, skip_kept: bool, buffers: Mappi
     return found
 
 
-def _source(name: str, entry: Entry, dtype: str | None) -> Source:
+def _source(name: str, entry: Entry, dtype: str | None, zero_row: int | None) -> Source:
     kind = entry.dtype if dtype is None or entry.dtype.startswith("complex") else dtype
     try:
         streams.require_drawable(entry.law, tuple(entry.shape), kind)
     except LawError as error:
         raise PlanError(f"{name}: {error}") from None
-    return Source(Spec(name, tuple(entry.shape), _writable(name, kind)), entry.law)
+    return Source(Spec(name, tuple(entry.shape), _writable(name, kind)), entry.law, zero_row=zero_row)
 
 
 def _writable(name: str, dtype: str) -> str:
