@@ -9,12 +9,15 @@ ceiling: it writes and computes nothing. Ratios are torch's time over ours, one 
 import argparse
 import json
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from stepzero import streams
-from stepzero.laws import Normal, TruncatedNormal, Uniform
+from stepzero.laws import Law, Normal, TruncatedNormal, Uniform
+
+Task = tuple[Callable[[], object], int]  # what to time, and its elements
 
 ROWS = {  # title: (law, format, torch's own, the ratio asked for)
     "uniform float32": (Uniform(-1.0, 1.0), "float32", lambda t: t.uniform_(-1, 1), 5.0),
@@ -25,7 +28,7 @@ ROWS = {  # title: (law, format, torch's own, the ratio asked for)
 SLOW = 16  # a row that takes tens of nanoseconds an element is timed on a sixteenth
 
 
-def tasks(elements, with_jax):
+def tasks(elements: int, with_jax: bool) -> dict[str, Task]:
     """Return everything to time: title → (function, elements)."""
     found, wide = {}, torch.empty(elements)
     narrow = torch.empty(elements, dtype=torch.bfloat16)
@@ -44,12 +47,12 @@ def tasks(elements, with_jax):
     return found
 
 
-def ours(array, law, kind, threads, engine="numba"):
+def ours(array: np.ndarray, law: Law, kind: str, threads: int, engine: str = "numba") -> Callable[[], object]:
     """Return a call that fills an array."""
     return lambda: streams.fill(array, law, 0, "weight", dtype=kind, threads=threads, engine=engine)
 
 
-def jax_normal(elements):
+def jax_normal(elements: int) -> Callable[[], object]:
     """Return a call that draws with JAX."""
     import jax
 
@@ -57,7 +60,7 @@ def jax_normal(elements):
     return lambda: draw(jax.random.key(0)).block_until_ready()
 
 
-def timed(todo, rounds):
+def timed(todo: dict[str, Task], rounds: int) -> dict[str, float]:
     """Return nanoseconds an element: the best of several turns of each."""
     best = {}
     for function, _ in todo.values():
@@ -70,7 +73,7 @@ def timed(todo, rounds):
     return best
 
 
-def main():
+def main() -> None:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--elements", type=int, default=64, help="millions")

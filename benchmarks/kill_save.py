@@ -1,6 +1,6 @@
 """Kill `save` at random moments: only whole files may stand, and a rerun must finish with the same hashes.
 
-    python benchmarks/kill_save.py [--kills 50]
+python benchmarks/kill_save.py [--kills 50]
 """
 
 import argparse
@@ -32,12 +32,12 @@ class Entry:
 PLAN = {f"layers.{i}.weight": Entry((1000, 500), "float32", Normal(0.02)) for i in range(30)}
 
 
-def save(folder):
+def save(folder: Path | str) -> filling.Manifest:
     """Write the plan in fifteen shards of 4 MB."""
     return filling.save(PLAN, folder, 0, max_shard_size="4MB", threads=1)
 
 
-def main():
+def main() -> None:
     """Kill, look, rerun; print what was found."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--kills", type=int, default=50)
@@ -68,7 +68,9 @@ def main():
                 finished += 1
                 continue
             assert save(folder) == whole, f"kill {kill}: the rerun differs"
-    print(f"{options.kills} kills within {length:.2f} s: {kept} whole files stood, 0 others; {finished} had finished; every rerun equal.")
+    print(
+        f"{options.kills} kills within {length:.2f} s: {kept} whole files stood, 0 others; {finished} had finished; every rerun equal."
+    )
 
 
 if __name__ == "__main__":

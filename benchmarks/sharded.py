@@ -10,12 +10,13 @@ import argparse
 import importlib.util
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PLACE = Path(__file__).parents[1] / "tests" / "filling" / "test_sharded.py"
 
 
-def load_runner():
+def load_runner() -> Callable[[int, int, Path], list[dict[str, object]]]:
     """Return the function that starts a world, from the test that runs the smaller one."""
     spec = importlib.util.spec_from_file_location("test_sharded", PLACE)
     module = importlib.util.module_from_spec(spec)
@@ -23,7 +24,7 @@ def load_runner():
     return module.run_world
 
 
-def main():
+def main() -> None:
     """Print one line for each world size."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--cases", type=int, default=400)
@@ -36,7 +37,9 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             reports = run_world(world, options.cases, Path(folder) / "store")
         failed = sorted({failure for report in reports for failure in report["failures"]})
-        print(f"{world:5} {options.cases:6} {len(failed):7} {time.perf_counter() - start:8.1f}", *failed[:3], flush=True)
+        print(
+            f"{world:5} {options.cases:6} {len(failed):7} {time.perf_counter() - start:8.1f}", *failed[:3], flush=True
+        )
         if failed:
             raise SystemExit(1)
 
