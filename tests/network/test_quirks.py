@@ -399,6 +399,18 @@ class IndexWithKnownMask(Lin):
 
 
 @quirk((2, 6))
+class IndexByList(Lin):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.tensor([5, 3, 1, 0, 2, 4]))
+
+    def forward(self, x):
+        y = self.fc(x)[:, [3, 0, 1]].clone()
+        y[[0, 1], [1, 2]] = 4.0
+        return y if 5 in self.order[[1, 0]] and self.order.numpy()[0] == 5 else y * 0
+
+
+@quirk((2, 6))
 class DataDependentShape(Lin):
     def forward(self, x):
         y = self.fc(x)

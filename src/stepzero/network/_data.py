@@ -19,7 +19,7 @@ Handler = Callable[["DataKept", Any, Any, dict[str, Any]], Any]
 
 
 class DataKept(TorchFunctionMode):
-    """Sends data for meta to the CPU, and known tensors on meta to NumPy."""
+    """Sends data for meta to the CPU, lists of indices too, and known tensors on meta to NumPy."""
 
     def __init__(self, known: Known) -> None:
         super().__init__()
@@ -55,6 +55,21 @@ def _to_python(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> 
         return func(shadow.tensor.detach().clone(), *args[1:], **kwargs)
 
 
+def _indexed(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """`x[:, [0, 2]]`: torch makes the list into a tensor on the device of x, where its numbers would be lost."""
+    own, index, *value = args
+    if isinstance(index, tuple):
+        index = tuple(map(_as_tensor, index))
+    return func(own, _as_tensor(index), *value, **kwargs)
+
+
+def _as_tensor(index: Any) -> Any:
+    """Return a list of integers or booleans, or an array, as a tensor; anything else as it is."""
+    if isinstance(index, list) and index and all(isinstance(part, (int, list)) for part in index):
+        return torch.tensor(index)
+    return torch.as_tensor(index) if type(index).__name__ == "ndarray" else index
+
+
 def _is_meta(device: Any) -> bool:
     return device is not None and torch.device(device).type == "meta"
 
@@ -66,5 +81,7 @@ HANDLERS: Mapping[Any, Handler] = MappingProxyType(
         torch.asarray: _from_data,
         torch.Tensor.new_tensor: _like_self,
         torch.Tensor.numpy: _to_python,
+        torch.Tensor.__getitem__: _indexed,
+        torch.Tensor.__setitem__: _indexed,
     }
 )
