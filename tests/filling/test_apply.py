@@ -213,6 +213,15 @@ def test_a_plan_that_does_not_fit_changes_nothing(model, change, message):
     assert before is None or unchanged(model, before)
 
 
+def test_a_partitioned_zero3_parameter_is_not_taken_for_an_empty_one():
+    model = nn.Linear(3, 3, bias=False)
+    plan = plan_for(model)
+    model.weight = nn.Parameter(torch.empty(0))
+    model.weight.ds_id = 0
+    with pytest.raises(ApplyError, match=r"weight: DeepSpeed ZeRO-3 .*GatheredParameters"):
+        filling.apply(plan, model, 0)
+
+
 def test_a_seed_out_of_range_changes_nothing():
     model = net()
     before = snapshot(model)

@@ -83,6 +83,8 @@ def kept(plan: Entries, model: nn.Module) -> tuple[str, ...]:
 def mismatch(slot: Slot, entry: Entry) -> str | None:
     """Return why a tensor cannot take its entry's law, or None."""
     tensor = slot.tensor
+    if hasattr(tensor, "ds_id") and tensor.numel() == 0:
+        return f"{slot.name}: DeepSpeed ZeRO-3 keeps it partitioned. Apply the plan within deepspeed.zero.GatheredParameters."
     if tuple(tensor.shape) != tuple(entry.shape):
         return f"{slot.name}: shape {tuple(tensor.shape)} in the model, {tuple(entry.shape)} in the plan."
     if tensor.dtype not in FORMATS:

@@ -31,7 +31,10 @@ _LOW, _HALF, _TWO, _THREE, _ALL = map(np.uint64, (2**32 - 1, 32, 2, 3, ALL))
 
 
 def _kernel(function: _Function) -> _Function:
-    compiled: _Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    try:
+        compiled: _Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # no folder to keep compiled code in: compile again in each process
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
     return compiled
 
 
