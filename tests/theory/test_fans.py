@@ -179,6 +179,11 @@ BAD = [
 ]  # fmt: skip
 
 
+def test_a_misspelt_setting_is_named():
+    with pytest.raises(FanError, match=r"strides= is no setting of a weight\. Choose among groups"):
+        fan_pattern((3, 3, 3), strides=2)
+
+
 @pytest.mark.parametrize(("shape", "geometry", "message"), BAD)
 def test_what_has_no_fan_is_refused_by_name(shape, geometry, message):
     with pytest.raises(FanError, match=message):

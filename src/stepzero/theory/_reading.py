@@ -24,6 +24,8 @@ def read_weight(shape_or_layer: Any, options: dict[str, Any]) -> Weight:
     Raises:
         FanError: if the shape has no fan, or the geometry is impossible.
     """
+    if unknown := sorted(options.keys() - DEFAULTS.keys()):
+        raise FanError(f"{unknown[0]}= is no setting of a weight. Choose among {', '.join(DEFAULTS)}.")
     options = DEFAULTS | options
     name = options.pop("weight")
     if is_layer(shape_or_layer):

@@ -16,7 +16,7 @@ def concentration(terms: float, variance: float) -> float:
 
     Args:
         terms: Number of logits T ≥ 1.
-        variance: Of each logit, ≥ 0.
+        variance: Of each logit, ≥ 0; beyond 100 the row is as concentrated as at 100.
 
     Examples:
         >>> concentration(4, 0.0)
@@ -28,6 +28,7 @@ def concentration(terms: float, variance: float) -> float:
         return 1.0
     if variance < 1e-8:
         return 1.0 / terms
+    variance = min(variance, 100.0)
     sd = float(np.sqrt(variance))
     z, mass = _normal_grid(sd)
     x, step = np.linspace(-40.0, 12.0 + 3.0 * variance, 700, retstep=True)  # log t, from 1/S downwards
