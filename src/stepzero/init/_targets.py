@@ -57,21 +57,16 @@ class Slot:
 Rule: TypeAlias = Callable[[Slot], Law]
 
 
-def is_plain(target: Any) -> bool:
-    """Return True for a tensor that torch.nn.init treats as it should; the usual case, so it has to be quick."""
-    kind = type(target)
-    return (
-        (kind is nn.Parameter or kind is Tensor) and not target.is_meta and (target.grad_fn is None or _is_view(target))
-    )
-
-
 def is_left_to_torch(target: Any, *, random: bool) -> bool:
     """Return True where torch's own function does the right thing, or raises; warn where it does nothing.
 
     Raises:
         ApplyError: if torch would write to a temporary, or the same values to every shard.
     """
-    if is_plain(target) or not isinstance(target, (Tensor, nn.Module)):
+    kind = type(target)
+    if (kind is nn.Parameter or kind is Tensor) and target.grad_fn is None and not target.is_meta:
+        return True  # the usual case, and it has to be quick
+    if not isinstance(target, (Tensor, nn.Module)):
         return True
     if isinstance(target, nn.Module):
         return False
