@@ -60,6 +60,8 @@ def draw(s: Signal, values: tuple[float, ...]) -> Tensor:
 
 def statistics(y: Tensor, roles: R.Roles) -> Tensor:
     """The six moments of one batch, averaged over channels, places and inputs; nan where there is no pair."""
+    factors = [factor for axis in roles for factor in axis]  # merged axes apart again
+    y, roles = y.reshape([n for n, _ in factors]), tuple((factor,) for factor in factors)
     places, inputs = R.axes(roles, "position"), R.axes(roles, "batch")
     p, b = R.count(roles, "position"), R.count(roles, "batch")
     squares = [y.square().mean(), _squared_sum(y, places) / p, _squared_sum(y, inputs) / b]
@@ -71,7 +73,9 @@ def statistics(y: Tensor, roles: R.Roles) -> Tensor:
     apart = nothing
     if p > 1 and b > 1:
         apart = (both - second - (p - 1) * elsewhere - (b - 1) * across) / ((p - 1) * (b - 1))
-    beside = [(y.narrow(d, 1, y.shape[d] - 1) * y.narrow(d, 0, y.shape[d] - 1)).mean() for d in places if y.shape[d] > 1]
+    beside = [
+        (y.narrow(d, 1, y.shape[d] - 1) * y.narrow(d, 0, y.shape[d] - 1)).mean() for d in places if y.shape[d] > 1
+    ]
     near = torch.stack(beside).mean() if beside else nothing
     return torch.stack([y.mean(), second, near, elsewhere, across, apart])
 
@@ -85,7 +89,9 @@ def predicted(case: Case) -> tuple[Flow, Signal, list[Tensor]]:
     tap = torch.tensor(CHANGE[1], dtype=torch.float64, requires_grad=True)
     change = Moments(*(tap if i == 1 else torch.tensor(v, dtype=torch.float64) for i, v in enumerate(CHANGE)))
     graph = capture(case.module, tuple(torch.zeros(s) for s in case.shapes))
-    inputs = {n: signal(graph.values[v].shape, case.moments, change, case.channel_last) for n, v in graph.inputs.items()}
+    inputs = {
+        n: signal(graph.values[v].shape, case.moments, change, case.channel_last) for n, v in graph.inputs.items()
+    }
     mean, sd = (torch.tensor(v, dtype=torch.float64) for v in case.weight)
     parameters = dict.fromkeys(graph.parameters, (mean, mean**2 + sd**2))
     flow = propagate(graph, inputs, parameters, on_unknown="error")

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from stepzero.moments import Moments, propagate
+from stepzero.network import capture
+
 NORMS = {
     "batch norm": (nn.BatchNorm2d(8), (6, 8, 7, 7)),
     "batch norm, one-dimensional": (nn.BatchNorm1d(8), (128, 8)),
@@ -32,9 +35,6 @@ def test_norms_in_training(hold, name):
 
 def test_batch_norm_divides_by_what_is_not_shared():
     """The variance within a batch is E[x²] less the mean over all pairs, not E[x²] - E[x]²."""
-    from stepzero.moments import Moments, propagate
-    from stepzero.network import capture
-
     graph = capture(nn.BatchNorm2d(4, affine=False, eps=1e-12).train(), (8, 4, 8, 8))
     q, pair = torch.ones(1, 1, 1, 1).double(), torch.full((1, 1, 1, 1), 0.75).double()
     flow = propagate(graph, {"input": Moments(0 * q, q, pair, pair, pair, pair)}, {})
@@ -54,7 +54,7 @@ def test_norms_in_eval_mode_are_affine(hold, module):
 class DepthwiseThenNorm(nn.Module):
     def __init__(self):
         super().__init__()
-        self.expand = nn.Conv2d(8, 64, 1, bias=False)
+        self.expand = nn.Conv2d(64, 64, 1, bias=False)
         self.depthwise = nn.Conv2d(64, 64, 3, groups=64, bias=False, padding=1, padding_mode="circular")
         self.norm = nn.BatchNorm2d(64, affine=False)
 
@@ -64,11 +64,8 @@ class DepthwiseThenNorm(nn.Module):
 
 def test_few_weights_make_channels_unequal_for_gradients():
     """E[1/v] exceeds 1/E[v] by 9/7 between a depthwise 3×3 and its norm, and by nothing in front of both."""
-    from stepzero.moments import propagate
-    from stepzero.network import capture
-
     module, zero, one = DepthwiseThenNorm().train(), torch.tensor(0.0).double(), torch.tensor(1.0).double()
-    graph = capture(module, (8, 8, 12, 12))
+    graph = capture(module, (8, 64, 12, 12))
     flow = propagate(graph, {}, dict.fromkeys(graph.parameters, (zero, one)))
     expand, depthwise = flow.gradients().values()
     torch.manual_seed(3)
@@ -78,9 +75,10 @@ def test_few_weights_make_channels_unequal_for_gradients():
         for p in module.parameters():
             nn.init.normal_(p)
         hooks = [m.register_forward_hook(lambda m, i, o: kept.append(o)) for m in (module.expand, module.depthwise)]
-        y = module(torch.randn(8, 8, 12, 12))
+        y = module(torch.randn(8, 64, 12, 12))
         rows.append([g.square().mean() for g in torch.autograd.grad(y, kept, torch.randn_like(y))])
         [h.remove() for h in hooks]
     means, errors = torch.tensor(rows).mean(0), torch.tensor(rows).std(0) / 60**0.5
-    assert abs(float(means[0]) - expand) <= 5 * float(errors[0]) + 0.02 * expand
-    assert abs(float(means[1]) - depthwise) <= 5 * float(errors[1]) + 0.02 * depthwise
+    # that the 64 weights of the expansion are finitely many too is left out: 64/62
+    assert abs(float(means[0]) - expand) <= 5 * float(errors[0]) + 0.035 * expand
+    assert abs(float(means[1]) - depthwise) <= 5 * float(errors[1]) + 0.035 * depthwise

@@ -20,7 +20,11 @@ MIXTURES = {
     "bilinear, shrinking": nn.Upsample(size=(4, 3), mode="bilinear"),
     "bicubic": nn.Upsample(scale_factor=2, mode="bicubic"),
 }
-LINES = {"average": nn.AvgPool1d(3, 2), "adaptive": nn.AdaptiveAvgPool1d(4), "linear": nn.Upsample(size=15, mode="linear")}
+LINES = {
+    "average": nn.AvgPool1d(3, 2),
+    "adaptive": nn.AdaptiveAvgPool1d(4),
+    "linear": nn.Upsample(size=15, mode="linear"),
+}
 VOLUMES = {
     "average": nn.AvgPool3d(2),
     "adaptive": nn.AdaptiveAvgPool3d(2),

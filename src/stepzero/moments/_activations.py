@@ -99,7 +99,6 @@ KINKS: dict[str, Callable[[Arguments], tuple[float, ...]]] = {
     "sign": lambda _: (0.0,),
     "softplus": lambda a: (float(a["threshold"]) / float(a["beta"]),),
     "softshrink": lambda a: (-float(a["lambd"]), float(a["lambd"])),
-    "softsign": lambda _: (0.0,),
     "threshold": lambda a: (float(a["threshold"]),),
 }
 

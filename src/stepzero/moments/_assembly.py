@@ -11,7 +11,8 @@ from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call
 from stepzero.moments._moves import moved, same, trimmed
-from stepzero.moments._signal import Knob, Moments, Signal, lean, ranked, widen
+from stepzero.moments._signal import Knob, Moments, Signal, constant, lean, ranked, widen
+from stepzero.network import Ref
 
 
 def expanded(call: Call) -> Signal:
@@ -144,3 +145,38 @@ def updated(call: Call) -> Signal:
         tangent = Moments(*(run(a, b) for a, b in zip(*changes, strict=True)))
     roles = old.roles if any(old.roles) else new.roles
     return Signal(call.shape, roles, m, tangent)
+
+
+def indexed(call: Call) -> Signal:
+    """Pick elements by known indices (relative position biases); by unknown ones, take averages."""
+    x = call.operand(call.main)
+    refs = [r for r in call.node.arguments["indices"] if isinstance(r, Ref)]
+    known = all(call.graph.values[r.id].known is not None for r in refs)
+
+    def run(t: Tensor) -> Tensor:
+        if not known or t.numel() == 1:
+            return t.mean().reshape((1,) * len(call.shape))
+        return lean(call.run(**{call.main: x.full(t)}))
+
+    m, tangent = x.mapped(lambda m: m.each(run))
+    weight = x.knob is not None
+    roles = R.same(call.shape, "copy") if weight else R.guess(call.shape, channel_last=_channel_last(x.roles))
+    return Signal(call.shape, roles, m.each(trimmed), tangent, knob=x.knob)
+
+
+def copied(call: Call) -> Signal:
+    """copy_: the source, broadcast to the shape of what it overwrites."""
+    x = call.operand("src")
+    usual = R.guess(call.shape, channel_last=_channel_last(x.roles))
+    sizes = (1,) * (len(call.shape) - len(x.shape)) + x.shape
+    have = ((),) * (len(call.shape) - len(x.shape)) + x.roles
+    roles = tuple(a if own == n else u for a, own, n, u in zip(have, sizes, call.shape, usual, strict=True))
+    return widen(x, call.shape, roles)
+
+
+def filled(call: Call) -> Signal:
+    """fill_ and zero_: one number everywhere."""
+    value = call.argument("value", 0.0)
+    number = call.operand("value").mean if isinstance(value, Ref) else torch.tensor(float(value))
+    x = constant(number.double().reshape((1,) * len(call.shape)))
+    return Signal(call.shape, R.guess(call.shape), x.moments, known=number.double().expand(call.shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -14,6 +15,11 @@ from stepzero.moments._call import Call, Rule
 from stepzero.moments._signal import Moments, Signal, lean
 
 Roling = Callable[[Call, Signal], R.Roles]
+
+
+def unchanged(call: Call) -> Signal:
+    """Copies, casts and aliases: the same numbers."""
+    return call.operand(call.main)
 
 
 def moves(roles: Roling) -> Rule:
@@ -141,7 +147,24 @@ def dropped(call: Call, x: Signal) -> R.Roles:
     return x.roles[:d] + x.roles[d + 1 :]
 
 
-def shuffled(call: Call, x: Signal) -> R.Roles:
-    """pixel_shuffle takes positions out of the channels; pixel_unshuffle puts them back."""
+def pixel_shuffled(call: Call) -> Signal:
+    """Channels become places (pixel_shuffle) or places channels: adjacent places now hold channels of their own.
+
+    Of the other places, only those at the same step of the finer grid hold the same channel.
+    """
+    x = call.operand(call.main)
     lead, (h, w) = x.roles[:-3], call.shape[-2:]
-    return (*lead, R.single(call.shape[-3], "channel"), R.single(h, "position"), R.single(w, "position"))
+    roles = (*lead, R.single(call.shape[-3], "channel"), R.single(h, "position"), R.single(w, "position"))
+    (y,) = moved(call, x, lambda *_: roles)
+    before, after = prod(x.shape[-2:]), h * w
+    if after <= before:
+        return y
+    same_channel = (before - 1) / (after - 1)
+
+    def mix(m: Moments) -> Moments:
+        square = m.mean**2
+        far = (square + same_channel * (t - square) for t in (m.elsewhere, m.apart))
+        elsewhere, apart = far
+        return m._replace(near=square * torch.ones_like(m.near), elsewhere=elsewhere, apart=apart)
+
+    return Signal(call.shape, roles, *y.mapped(mix))

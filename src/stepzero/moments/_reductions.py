@@ -35,6 +35,7 @@ class _Total:
         self.shape, self.dims, self.c = x.shape, tuple(dims), c
         inside = tuple(x.roles[d] for d in dims)
         self.inputs, self.places = R.count(inside, "batch"), R.count(inside, "position")
+        self.rest = R.count(x.roles, "position") // self.places  # places that stay apart
         self.size = prod(x.shape[d] for d in dims)
         self.channels = self.size / (self.inputs * self.places)
 
@@ -44,7 +45,7 @@ class _Total:
         return Moments(
             self._sum(m.mean) * self.c,
             second,
-            self._pairs(m, m.near, m.near, m.apart, m.apart) if self.places == 1 else second,
+            self._pairs(m, m.near, m.elsewhere, m.apart, m.apart) if self.rest > 1 else second,
             self._pairs(m, m.elsewhere, m.elsewhere, m.apart, m.apart),
             self._pairs(m, m.across, m.apart, m.across, m.apart),
             self._pairs(m, m.apart, m.apart, m.apart, m.apart),

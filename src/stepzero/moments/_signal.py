@@ -162,10 +162,10 @@ class Signal:
 
 
 def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
-    """Return the signal of a tensor with known numbers: the same for every input."""
+    """Return the signal of a tensor with known numbers: the same for every input, and taken as locally alike."""
     x = value.detach().to(torch.float64)
     others = x * x.mean() if x.numel() > 1 else x * x
-    moments = Moments(x, x * x, others, others, x * x, others)
+    moments = Moments(x, x * x, x * x, others, x * x, others)
     return Signal(x.shape, R.guess(x.shape) if roles is None else roles, moments, known=x)
 
 

@@ -168,7 +168,8 @@ def _interpolated(call: Call, axis: int, eye: Tensor, out: int) -> Tensor:
     if "linear1d" in call.op or "trilinear" in call.op or call.op == "upsample_bilinear2d":
         y = aten.upsample_linear1d(eye, [out], align, _scale(call, axis))
     else:  # these exist in two dimensions only
-        y = getattr(aten, call.op)(eye.unsqueeze(-1), [out, 1], align, _scale(call, axis), None)
+        plane = eye.unsqueeze(-1).expand(-1, -1, -1, 4)  # one column alone is resized wrongly by some kernels
+        y = getattr(aten, call.op)(plane.contiguous(), [out, 4], align, _scale(call, axis), None)[..., 0]
     return y
 
 

@@ -9,6 +9,7 @@ from stepzero.moments import _activations as A
 from stepzero.moments import _assembly as S
 from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
+from stepzero.moments._attention import ATTENTION
 from stepzero.moments._call import Rule
 from stepzero.moments._max_pool import MAX_POOLS
 from stepzero.moments._noise import NOISE, SOURCES
@@ -17,8 +18,8 @@ from stepzero.moments._reductions import REDUCTIONS
 from stepzero.moments._smoothing import SMOOTHING
 from stepzero.moments._weights import OPERATORS, weighted
 
-_STAY = "alias contiguous detach clone to _to_copy lift_fresh type_as cpu float double half requires_grad"
-_RESHAPE = "view reshape flatten unflatten _unsafe_view squeeze unsqueeze view_as reshape_as atleast_2d"
+_STAY = "alias contiguous detach clone to _to_copy type_as"
+_RESHAPE = "view reshape flatten unflatten _unsafe_view squeeze unsqueeze view_as reshape_as"
 _PERMUTE = "permute transpose t movedim moveaxis swapaxes swapdims numpy_T adjoint mT"
 _CUT = "slice narrow chunk split split_with_sizes tensor_split index_select unsafe_chunk unsafe_split"
 _SHIFT = "roll flip channel_shuffle native_channel_shuffle"
@@ -27,10 +28,11 @@ _PAD = "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d r
 _POINTWISE = (
     "abs acos asin atan celu clamp clamp_max clamp_min cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid "
     "hardswish hardtanh leaky_relu log log1p log2 log_sigmoid logit mish nan_to_num neg pow reciprocal relu relu6 "
-    "rsqrt selu sigmoid silu sin sinh softplus softshrink softsign special_erf special_expit sqrt square tan tanh "
+    "rsqrt selu sigmoid silu sin sinh softplus softshrink special_erf special_expit sqrt square tan tanh "
     "threshold"
 )
 
+WRITES = ("copy", "fill", "zero")  # what they put in may come from no signal at all
 MOVES = frozenset(
     f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} select unbind expand expand_as broadcast_to".split()
 )
@@ -38,18 +40,21 @@ MOVES = frozenset(
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         # data movement
-        **dict.fromkeys(_STAY.split(), M.moves(M.same)),
+        **dict.fromkeys(_STAY.split(), M.unchanged),
         **dict.fromkeys(_RESHAPE.split(), M.moves(M.reshaped)),
         **dict.fromkeys(_PERMUTE.split(), M.moves(M.permuted)),
         **dict.fromkeys(_CUT.split(), M.moves(M.same)),
         **dict.fromkeys(_SHIFT.split(), M.moves(M.same)),
-        **dict.fromkeys(_SHUFFLE.split(), M.moves(M.shuffled)),
+        **dict.fromkeys(_SHUFFLE.split(), M.pixel_shuffled),
         **dict.fromkeys(("select", "unbind"), M.moves(M.dropped)),
         **dict.fromkeys(("expand", "expand_as", "broadcast_to"), S.expanded),
         **dict.fromkeys(("repeat", "tile"), S.repeated),
         **dict.fromkeys(_PAD.split(), S.padded),
         **dict.fromkeys(("cat", "concat", "concatenate", "stack"), S.joined),
         "alias_update": S.updated,
+        "copy": S.copied,
+        "index": S.indexed,
+        **dict.fromkeys(("fill", "zero"), S.filled),
         # weights
         **dict.fromkeys(OPERATORS, weighted),
         # activations
@@ -64,6 +69,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), J.binary(J.larger)),
         "where": J.where,
         "masked_fill": J.masked_fill,
+        # attention
+        **ATTENTION,
         # normalisation
         **NORMS,
         # pooling, resizing, reductions

@@ -1,0 +1,103 @@
+"""Ops of two operands: sums, products, gates, masks."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stepzero.errors import NoRuleError
+from stepzero.moments import propagate
+from stepzero.network import capture
+
+SHAPE = (3, 8, 5, 5)
+
+
+class Of(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *xs):
+        return self.function(*xs)
+
+
+JOINS = {
+    "sum": lambda a, b: a + b,
+    "weighted sum": lambda a, b: torch.add(a, b, alpha=0.5),
+    "difference": lambda a, b: a - b,
+    "product": lambda a, b: a * b,
+    "product with a gate": lambda a, b: a * torch.sigmoid(b),
+    "sum of activations": lambda a, b: F.relu(a) + F.gelu(b),
+    "affine": lambda a, b: (2 * a - 0.3) + b / 2,
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_joins_of_independent_operands(hold, name):
+    hold(Of(JOINS[name]), SHAPE, SHAPE, draws=120)
+
+
+@pytest.mark.parametrize("op", [torch.maximum, torch.minimum])
+def test_the_larger_of_two_gaussians(hold, op):
+    pairs = dict.fromkeys(("near", "elsewhere", "across", "apart"), 0.03)  # of first order in their covariances
+    changes = dict.fromkeys(("near", "elsewhere", "across", "apart"), 0.08)  # both taken independently from one side
+    hold(Of(op), SHAPE, SHAPE, draws=120, loose=pairs, loose_change=changes)
+
+
+def test_gated_linear_units(hold):
+    hold(nn.GLU(dim=1), (3, 16, 5, 5), draws=120)
+
+
+def test_a_mask_that_is_known_picks(hold):
+    mask = torch.arange(25).reshape(5, 5) % 3 == 0
+    apart = dict.fromkeys(("near", "elsewhere", "apart"), 0.4)  # pairs of two sides count as pairs of one
+    hold(Of(lambda a, b: torch.where(mask, a, b)), SHAPE, SHAPE, draws=100, loose=apart, loose_change=apart)
+    hold(Of(lambda a: a.masked_fill(mask, 0.7)), SHAPE, draws=100, loose=apart, loose_change=apart)
+
+
+class SqueezeExcite(nn.Module):
+    """x · sigmoid(W relu(W mean(x))), as in squeeze-and-excitation."""
+
+    def __init__(self, c=64, r=32):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(c, r, 1), nn.Conv2d(r, c, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+def test_squeeze_excite_gates(hold):
+    # the gate is taken as independent of what it gates, and its few hidden units as many
+    hold(
+        SqueezeExcite(), (4, 64, 6, 6), weight=(0.0, 0.15), draws=150,
+        loose=dict.fromkeys(("second", "mean", "near", "elsewhere", "across", "apart"), 0.02),
+        loose_change=dict.fromkeys(("second", "near", "elsewhere", "across", "apart"), 0.05),
+    )  # fmt: skip
+
+
+def test_layer_scale_is_a_factor_for_each_channel(hold):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(8, 1, 1))
+
+        def forward(self, x):
+            return x + x.tanh() * self.gamma
+
+    class Branch(Scaled):
+        def forward(self, x):
+            return x * self.gamma
+
+    hold(Branch(), SHAPE, weight=(0.2, 0.1), draws=150)
+
+
+def test_a_mask_that_depends_on_data_is_not_a_rule():
+    graph = capture(Of(lambda a: torch.where(a > 0, a, -a)), SHAPE)
+    with pytest.raises(NoRuleError, match="mask that depends on data"):
+        propagate(graph, {}, {}, on_unknown="error")
+
+
+def test_an_operand_without_moments_or_numbers_is_named():
+    graph = capture(Of(lambda a: a * (a > 0).float().argmax().float()), SHAPE)
+    with pytest.raises(NoRuleError, match="neither moments nor numbers"):
+        propagate(graph, {}, {}, on_unknown="error")
