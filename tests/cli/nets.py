@@ -49,6 +49,19 @@ def weightless():
     return nn.Sequential(nn.ReLU(), nn.Flatten())
 
 
+class Lookup(nn.Module):
+    """A table with a padding row, whose own values are three times as large as usual."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 16, padding_idx=0)
+        self.read = nn.Linear(16, 8)
+        nn.init.normal_(self.table.weight, std=3.0)
+
+    def forward(self, ids):
+        return self.read(self.table(ids))
+
+
 class Summing(nn.Module):
     """An op without a rule, between two layers: taken as the identity, the prediction behind it is wrong."""
 

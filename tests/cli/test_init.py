@@ -64,6 +64,27 @@ def test_shards_of_another_format_are_written_loaded_and_checked(cli, tmp_path):
     assert ran.data["check"]["ok"] is True
 
 
+LOOKUP = (f"{NETS}:Lookup", "--input", "64x4:int64", "--no-check")
+
+
+def test_the_values_of_kept_parameters_count_in_the_plan(cli, tmp_path):
+    path = tmp_path / "lookup.safetensors"
+    report = cli("init", *LOOKUP, "-o", path, "--json").data["plan"]["parameters"]
+    table = load_file(path)["table.weight"].astype(float)
+    assert report["table.weight"]["law"] == {"law": "kept"}
+    assert np.square(table).mean() == pytest.approx(9, rel=0.4)  # 160 values: ±11 %; seed 0
+    assert report["read.weight"]["law"]["std"] == pytest.approx((16 * np.square(table).mean()) ** -0.5, rel=1e-6)
+
+
+def test_a_padding_row_stays_zero_in_the_file(cli, tmp_path):
+    path = tmp_path / "lookup.safetensors"
+    ran = cli("init", *LOOKUP, "-o", path, "--override", "table.weight=normal:std=1")
+    assert ran.code == 0, ran.err
+    table = load_file(path)["table.weight"]
+    assert not table[0].any()
+    assert table[1:].all()
+
+
 def test_a_saved_plan_is_what_is_drawn(cli, tmp_path):
     plan, path = tmp_path / "plan.json", tmp_path / "stack.safetensors"
     assert cli("plan", *STACK, "--override", "0.weight=constant:value=0.5", "-o", plan).code == 0

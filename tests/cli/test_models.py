@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from stepzero.cli import _models
 from stepzero.cli._models import Source, load_weights, persistent_buffers
 from stepzero.errors import FileError
 
@@ -67,3 +68,12 @@ def test_a_file_for_another_model_is_refused_and_the_model_is_as_it_was(tmp_path
     with pytest.raises(FileError, match=message):
         load_weights(module, tmp_path / "a.safetensors")
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_where_kept_values_take_too_much_memory_the_plan_says_that_they_are_unknown(monkeypatch):
+    lookup = source("Lookup")
+    monkeypatch.setattr(_models, "MOST_MEMORY", 0)
+    plan = lookup.plan(lookup.hollow(), ["64x4:int64"], {}, seed=0)
+    assert "values of kept parameters are unknown" in plan.notes[-1]
+    monkeypatch.undo()
+    assert not any("unknown" in note for note in lookup.plan(lookup.hollow(), ["64x4:int64"], {}, seed=0).notes)

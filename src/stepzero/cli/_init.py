@@ -94,7 +94,7 @@ def init(
         refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)
     module = source.hollow()
-    plan = source.plan(module, inputs, options) if plan_file is None else planning.Plan.load(plan_file)
+    plan = source.plan(module, inputs, options, seed) if plan_file is None else planning.Plan.load(plan_file)
     if not as_json:
         show(reporting.plan_document(plan, everything=everything))
     files = {"dtype": dtype, "max_shard_size": max_shard_size, "overwrite": overwrite}
@@ -118,15 +118,15 @@ def _write(plan: Plan, source: Source, module: nn.Module, output: Path, seed: in
     """Draw the plan into the file, together with the buffers and, as the constructor draws it, what the plan keeps."""
     from stepzero import filling
 
-    from ._models import persistent_buffers
+    from ._models import kept_names, persistent_buffers
 
-    names = [name for name, entry in plan.items() if entry.law.kind == "kept"]
-    own = dict(source.real(seed).named_parameters()) if names else {}
-    kept = {name: own[name] for name in names}
+    source.fill(module, kept_names(plan), seed)
+    kept = {name: module.get_parameter(name) for name in kept_names(plan)}
     drawn = {name: entry for name, entry in plan.items() if name not in kept}
     copied = {**persistent_buffers(module), **kept}
+    rows = {name: row for name, row in filling.padding_rows(module).items() if name in drawn}
     with working(f"writing {output}") as step:
-        return filling.save(drawn, output, seed, buffers=copied, progress=step, **files)
+        return filling.save(drawn, output, seed, buffers=copied, zero_rows=rows, progress=step, **files)
 
 
 def _facts(output: Path, manifest: Manifest) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from ._options import key_values
 from ._progress import working
 
 NAMES = 3  # how many names an error quotes
+MOST_MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 2**33
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,41 @@ class Source:
             torch.manual_seed(seed)
             return network.load_model(self.model, self.arguments, device="cpu").train(not self.evaluate)
 
-    def plan(self, module: nn.Module, inputs: list[str], options: dict[str, Any]) -> planning.Plan:
-        """Return a plan for the model, under the name that the command line gave it."""
+    def plan(self, module: nn.Module, inputs: list[str], options: dict[str, Any], seed: int) -> planning.Plan:
+        """Return a plan for a hollow model, under the name that the command line gave it.
+
+        What the plan keeps has values that the signal meets: they are built, and the plan is made again with them. Where that
+        would take too much memory, the plan says that they are unknown.
+        """
+        with working(f"planning {self.model}"):
+            plan = replace(planning.plan(module, inputs, **options), model=self.model)
+        unknown = [name for name in kept_names(plan) if module.get_parameter(name).is_meta]
+        if not unknown:
+            return plan
+        if _bytes(module) > MOST_MEMORY:
+            note = f"values of kept parameters are unknown: to build them would take {_bytes(module) / 1e9:.0f} GB"
+            return replace(plan, notes=(*plan.notes, note))
+        self.fill(module, unknown, seed)
         with working(f"planning {self.model}"):
             return replace(planning.plan(module, inputs, **options), model=self.model)
+
+    def fill(self, module: nn.Module, names: Iterable[str], seed: int) -> None:
+        """Give those parameters of a hollow model the values that its constructor draws."""
+        slots = network.parameter_slots(module)
+        hollow = [name for name in names if slots[name].tensor.is_meta]
+        own = network.parameter_slots(self.real(seed)) if hollow else {}
+        for name in hollow:
+            for owner, attribute in slots[name].places:
+                owner.register_parameter(attribute, cast(nn.Parameter, own[name].tensor))
+
+
+def kept_names(plan: planning.Plan) -> list[str]:
+    """Return the parameters that a plan leaves as they are."""
+    return [name for name, entry in plan.items() if entry.law.kind == "kept"]
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
 
 
 def persistent_buffers(module: nn.Module) -> dict[str, torch.Tensor]:

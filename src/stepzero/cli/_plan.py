@@ -23,6 +23,7 @@ from ._options import (
     Override,
     Overwrite,
     Residual,
+    Seed,
     plan_options,
     suffix_of,
 )
@@ -62,6 +63,7 @@ def plan(
     residual: Residual = "1/sqrt(depth)",
     override: Override = None,
     on_unknown: OnUnknown = "probe",
+    seed: Seed = 0,
     evaluate: Eval = False,
     output: Output = None,
     overwrite: Overwrite = False,
@@ -75,7 +77,7 @@ def plan(
     as_text = FORMATS[suffix_of(output, FORMATS, ".json")]
     refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)
-    made = source.plan(source.hollow(), inputs, options)
+    made = source.plan(source.hollow(), inputs, options, seed)
     if output is not None:
         reporting.write_text(output, as_text(made), overwrite=overwrite)
         remark(f"wrote {output}")
