@@ -128,7 +128,18 @@ def test_the_numbers_of_the_readme_are_those_that_it_shows():
     assert repr(stepzero.Kaiming(distribution="normal").law(stepzero.fans((32, 1, 5, 5)))) == "Normal(std=0.282843)"
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LAUNCHED = [example for example in EXAMPLES if "torchrun" in example.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if e not in LAUNCHED], ids=lambda path: path.name)
 def test_the_examples_run(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(example), run_name="__main__")
+
+
+@pytest.mark.parametrize("example", LAUNCHED, ids=lambda path: path.name)
+def test_the_examples_for_many_processes_run_in_two(example, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(example)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
