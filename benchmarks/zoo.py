@@ -1,10 +1,11 @@
-"""Capture whole libraries and tell what came of it, model by model.
+"""Capture whole libraries, or record their own inits, and tell what came of it, model by model.
 
     python benchmarks/zoo.py --capture                 # all of timm, torchvision and MONAI; resumes where it stopped
+    python benchmarks/zoo.py --record                  # the same models: how many parameters have a law
     python benchmarks/zoo.py --capture --only timm:vit # names that contain this
-    python benchmarks/zoo.py --table                   # the table of what has run
+    python benchmarks/zoo.py --table                   # the tables of what has run
 
-Each model is built without memory for its parameters and captured in training mode. Results are appended to a JSON-lines
+Each model is built without memory for its parameters; it is captured in training mode. Results are appended to a JSON-lines
 file, one line a model, so that a run can be stopped and taken up again at any time.
 """
 
@@ -23,9 +24,9 @@ from typing import Any
 
 import torch
 
-from stepzero.network import capture, import_torchvision, load_model
+from stepzero.network import capture, import_torchvision, load_model, recording
 
-RESULTS = Path(__file__).parent / "results" / "zoo_capture.jsonl"
+RESULTS = Path(__file__).parent / "results"
 MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "AHNet": ({"spatial_dims": 2}, (2, 1, 128, 128)),
     "AttentionUnet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2)}, (2, 1, 32, 32, 32)),
@@ -45,7 +46,7 @@ MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "SegResNetVAE": ({"input_image_size": (32, 32, 32)}, (2, 1, 32, 32, 32)),
     "SENet154": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
     "SwinUNETR": ({"in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
-    "TorchVisionFCModel": ({"model_name": "resnet18"}, (2, 3, 64, 64)),
+    "TorchVisionFCModel": ({"model_name": "resnet18"}, (2, 3, 224, 224)),
     "TransChex": (None, ()),
     "UNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 2}, (2, 1, 32, 32, 32)),
     "UNETR": ({"in_channels": 1, "out_channels": 2, "img_size": (64, 64, 64)}, (2, 1, 64, 64, 64)),
@@ -61,7 +62,7 @@ MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "PatchDiscriminator": ({"spatial_dims": 2, "channels": 8, "in_channels": 1}, (2, 1, 64, 64)),
 }  # fmt: skip
 MONAI = {name: entry for name, entry in MONAI.items() if entry[0] is not None and name != "DiNTS"}
-SIZES = {"inception_v3": (2, 3, 299, 299)}  # of torchvision; others take 224
+SIZES = dict.fromkeys(("inception_v3", "quantized_inception_v3"), (2, 3, 299, 299))  # of torchvision; others take 224
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ def example(name: str, model: torch.nn.Module) -> Any:
     return SIZES.get(short, (2, 3, 224, 224))
 
 
-def build(name: str) -> torch.nn.Module:
+def build(name: str, *, record: bool = False) -> torch.nn.Module:
     """Return a model without memory for its parameters."""
     if not name.startswith("monai:"):
-        return load_model(name)
+        return load_model(name, record=record)
     short = name.partition(":")[2]
-    return load_model(f"monai.networks.nets:{short}", MONAI[short][0])
+    return load_model(f"monai.networks.nets:{short}", MONAI[short][0], record=record)
 
 
 def measure(name: str) -> Row:
@@ -129,30 +130,63 @@ def measure(name: str) -> Row:
                len(graph.assumed), "; ".join(graph.assumed)[:200])  # fmt: skip
 
 
-def run(only: str) -> None:
+def measure_record(name: str) -> Row:
+    """Build one model and count the parameters whose law could not be read (`unused`)."""
+    start = time.process_time()
+    try:
+        found = recording(build(name, record=True))
+    except Exception as error:
+        return Row(name, ok=False, message=f"{type(error).__name__}: {error}"[:300])
+    assert found is not None
+    unread = {key: reason for key, reason in found.unread().items() if found[key].parameter}
+    parameters, message = sum(origin.parameter for origin in found.values()), "; ".join(dict.fromkeys(unread.values()))
+    return Row(name, True, found.rung, round(time.process_time() - start, 3), len(found), parameters, len(unread),
+               assumed=len(found.assumed), message=message[:300])  # fmt: skip
+
+
+def run(kind: str, only: str) -> None:
     """Measure what has not been measured yet."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    done = {row.model for row in rows()}
+    RESULTS.mkdir(exist_ok=True)
+    done = {row.model for row in rows(kind)}
     todo = [name for name in names() if only in name and name not in done]
-    with RESULTS.open("a", encoding="utf-8") as out:
+    with (RESULTS / f"zoo_{kind}.jsonl").open("a", encoding="utf-8") as out:
         for place, name in enumerate(todo):
-            row = measure(name)
+            row = MEASURES[kind](name)
             out.write(json.dumps(asdict(row)) + "\n")
             out.flush()
             if not row.ok or place % 50 == 0:
                 print(f"{place + 1}/{len(todo)} {name} {row.message if not row.ok else row.rung}", flush=True)
 
 
-def rows() -> list[Row]:
+def rows(kind: str) -> list[Row]:
     """Return what has been measured."""
-    if not RESULTS.exists():
-        return []
-    return [Row(**json.loads(line)) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    path = RESULTS / f"zoo_{kind}.jsonl"
+    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def table() -> str:
+def record_table() -> str:
+    """Return how much of each library's own init is known, and every model of which something is not."""
+    found = rows("record")
+    lines = [
+        "| library | models | built | on meta | parameters | law or value known | s median | s max |",
+        "|--" * 8 + "|",
+    ]
+    for library in sorted({row.model.partition(":")[0] for row in found}):
+        own = [row for row in found if row.model.startswith(library + ":")]
+        good = [row for row in own if row.ok]
+        total, unread = sum(row.parameters for row in good), sum(row.unused for row in good)
+        times = [row.seconds for row in good]
+        lines.append(
+            f"| {library} | {len(own)} | {len(good)} | {sum(row.rung == 'meta' for row in good)} | {total} | "
+            f"{100 * (1 - unread / total):.3f} % | {statistics.median(times):.2f} | {max(times):.2f} |"
+        )
+    odd = [row for row in found if not row.ok or row.unused or row.rung != "meta"]
+    return "\n".join([*lines, "", *(f"- {row.model}: {row.unused} of {row.parameters}. {row.message}" for row in odd)])
+
+
+def capture_table() -> str:
     """Return the results as Markdown: one line a library, then every model that failed or left meta."""
-    found = rows()
+    found = rows("capture")
     lines = [
         "| library | models | captured | on meta | s median | s p90 | s max | nodes median | every parameter read |",
         "|--" * 9 + "|",
@@ -174,16 +208,22 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capture", action="store_true")
+    parser.add_argument("--record", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    if options.capture:
-        run(options.only)
-    print(table())
+    kinds = [kind for kind in TABLES if getattr(options, kind)]
+    for kind in kinds:
+        run(kind, options.only)
+    for kind in kinds or TABLES:
+        print(f"{kind}\n\n{TABLES[kind]()}\n")
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
+
+MEASURES = {"capture": measure, "record": measure_record}
+TABLES = {"capture": capture_table, "record": record_table}
 
 if __name__ == "__main__":
     main()

@@ -196,6 +196,23 @@ def test_numbers_that_were_overwritten_later_stay_as_they_were():
     assert numbers["alias_update"].tolist() == [1, 0, 0, 0]
 
 
+def test_memory_is_known_once_every_hole_is_filled():
+    def forward(m, x):
+        full, half = torch.empty(4), torch.empty(4)
+        full[:2], full[2:], half[:2] = 1.0, 2.0, 1.0
+        return x * full * half
+
+    graph = capture(Of(forward), (2, 4))
+    factors = [graph.values[node.arguments["other"].id].known for node in graph.nodes if node.op == "mul"]
+    assert factors[0].tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert factors[1] is None
+
+
+def test_control_flow_on_memory_that_nobody_wrote_is_not_answered_from_what_happens_to_stand_there():
+    graph = capture(Of(lambda m, x: m.fc(x) if torch.empty(1) < 1e30 else m.fc(x) * 1), (2, 4))
+    assert graph.rung == "real"
+
+
 def test_integers_given_as_a_type_alone_steer_control_flow_and_are_reported():
     table = nn.Embedding(10, 4)
     graph = capture(Of(lambda m, ids: table.weight.detach() * ids.max().item()), "1x3:int64")

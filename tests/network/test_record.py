@@ -106,7 +106,7 @@ UNREAD = {
     "QR alone": (lambda w: torch.linalg.qr(torch.randn(4, 4))[0], "factor contents have no law"),
     "NumPy": (lambda w: torch.from_numpy(np.random.randn(3, 3)).float(), "drawn by numpy's own generator"),  # noqa: NPY002
     "Python": (lambda w: torch.tensor([random.random()]), "drawn by random's own generator"),
-    "nothing": (lambda w: None, "empty contents have no law"),
+    "nothing": (lambda w: None, "nothing was ever written to it"),
 }
 
 

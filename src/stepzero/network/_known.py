@@ -6,6 +6,7 @@ shadows keeps them true through views and in-place writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ class Known:
     def show(self, tensor: torch.Tensor, value: Value) -> None:
         """Let a recorded value carry the numbers of its tensor, if they are certain."""
         shadow = self._of.get(id(tensor))
-        if shadow is not None and shadow.certain:
+        if shadow is not None and shadow.certain and not _has_holes(shadow.tensor):
             value.known = shadow.tensor
             self._shown.setdefault(shadow.tensor.untyped_storage()._cdata, []).append(value)
 
@@ -119,13 +120,17 @@ class Known:
         kwargs = {name: numbers(name, a) for name, a in call.kwargs.items()}
         if unknown:
             return None
-        used = [self.get(tensor) for tensor in call.tensors]
-        return Shadows(args, kwargs, certain=all(shadow.certain for shadow in used if shadow is not None))
+        used = [s for t in call.tensors if (s := self.get(t)) is not None and not _renewed(call, s, t)]
+        if not call.schema.aliases and any(_has_holes(s.tensor) for t in call.read if (s := self.get(t)) is not None):
+            return None  # what nobody has written is not known; a view of it may still be filled
+        return Shadows(args, kwargs, certain=all(shadow.certain for shadow in used))
 
     def follow(self, call: Call, result: Any, shadows: Shadows | None) -> None:
         """Give what an op made its numbers; what it overwrote with unknown ones loses its own."""
         numbers = None if shadows is None else self._numbers(call, result, shadows)
         certain = shadows is not None and shadows.certain
+        if call.op in EMPTY and isinstance(result, torch.Tensor):
+            certain = certain and result.dtype in NAN_TYPES
         if numbers is None:
             for tensor in call.written:
                 self.forget(tensor)
@@ -141,12 +146,14 @@ class Known:
             return None
         for tensor in call.written:
             self.before_write(tensor)
-            if self.get(tensor) is None:
+            shadow = self.get(tensor)
+            if shadow is None or _renewed(call, shadow, tensor):
                 self.forget(tensor)  # what shares its memory would keep the old numbers
             if not shadows.certain:
                 self.doubt(tensor)
         try:
-            return shadows.run(call.func)
+            numbers = shadows.run(call.func)
+            return _emptied(numbers) if call.op in EMPTY else numbers
         except (RuntimeError, NotImplementedError):  # no CPU kernel for this type: the numbers stay unknown
             return None
 
@@ -159,14 +166,33 @@ class Known:
 
 def _number(call: Call, name: str, shadow: Shadow | None, tensor: torch.Tensor) -> torch.Tensor | None:
     """Return the numbers of one argument, zeros where only its shape matters, or None."""
-    if shadow is not None:
+    if shadow is not None and not _renewed(call, shadow, tensor):
         return shadow.tensor
     if name not in call.schema.shape_only:
         return None
     if name not in call.schema.written:
         return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-    whole = tensor.untyped_storage().nbytes() == tensor.nbytes  # all that shares this memory is overwritten
+    whole = _is_whole(tensor)
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype) if whole else None
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor is all of its memory, so that whatever shares it is overwritten with it."""
+    return tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def _renewed(call: Call, shadow: Shadow, tensor: torch.Tensor) -> bool:
+    """Say whether doubtful numbers are overwritten as a whole, and so of no more account."""
+    return not shadow.certain and call.schema.overwrites(call, tensor) and _is_whole(tensor)
+
+
+def _emptied(numbers: torch.Tensor) -> torch.Tensor:
+    """Mark memory that nobody has written to: with NaN where there is one, so that holes show until they are filled."""
+    return numbers.fill_(math.nan) if numbers.dtype in NAN_TYPES else numbers.zero_()
+
+
+def _has_holes(numbers: torch.Tensor) -> bool:
+    return numbers.dtype in NAN_TYPES and bool(numbers.isnan().any())
 
 
 def _guess(call: Call, result: Any) -> torch.Tensor | None:
@@ -185,5 +211,7 @@ def _on_cpu(argument: Any) -> Any:
     return torch.device("cpu") if isinstance(argument, torch.device) else argument
 
 
+EMPTY = frozenset({"empty", "empty_strided", "empty_like", "empty_permuted", "new_empty", "new_empty_strided"})
+NAN_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128})
 ASSUMED_FINITE = frozenset({"isnan", "isinf", "isfinite", "isneginf", "isposinf"})
 RANDOM_SCALARS = frozenset({"rand", "rand_like"})

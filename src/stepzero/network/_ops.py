@@ -60,8 +60,14 @@ class Schema:
     shape_only: frozenset[str]
     views: bool  # writes only shape and strides (unsqueeze_), no element
     random: bool
+    aliases: bool  # may return a view of an argument
     answers: bool  # returns a number or a bool, no tensor
     takes_device: bool
+
+    def overwrites(self, call: Call, tensor: torch.Tensor) -> bool:
+        """Say whether a tensor is written without being read."""
+        names = self.written & self.shape_only
+        return any(t is tensor for name in names for t in tensors_of(call.arguments[name]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ def schema_of(func: Any) -> Schema:
         shape_only=SHAPE_ONLY.get(op, frozenset()) | overwritten,
         views=torch.Tag.inplace_view in func.tags,
         random=torch.Tag.nondeterministic_seeded in func.tags,
+        aliases=any(a.alias_info is not None and not a.alias_info.is_write for a in schema.arguments),
         answers=bool(schema.returns) and not any("Tensor" in str(r.type) for r in schema.returns),
         takes_device=any(a.name == "device" for a in schema.arguments),
     )

@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 from stepzero.errors import ModelError
 from stepzero.laws import Constant, Normal, TruncatedNormal, Uniform
 from stepzero.network._boxes import covers
-from stepzero.network._contents import Content, Mixed, Numbers, Unread, law_of, settled
+from stepzero.network._contents import Content, Empty, Mixed, Numbers, Unread, law_of, settled
 from stepzero.network._graph import Graph
 from stepzero.network._init_rules import RULES
 from stepzero.network._names import buffer_slots, parameter_slots
@@ -77,6 +77,8 @@ def _part(content: Content, shape: tuple[int, ...]) -> Part:
         return Part(law=law)
     if isinstance(content, Numbers):
         return Part(values=content.tensor)
+    if isinstance(content, Empty):
+        return Part(reason="nothing was ever written to it")
     reason = content.reason if isinstance(content, Unread) else f"{type(content).__name__.lower()} contents have no law"
     return Part(reason=reason)
 

@@ -80,8 +80,8 @@ def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Modul
                 raise ModelError(f"the factory returned a {type(model).__name__}, not a torch.nn.Module.")
             recorded = Recording(MappingProxyType(origins(model, recorder, foreign.found)), graph.rung, graph.assumed)
             _settle(model, recorder)
-            made += recorder.writer.tape.made_on_meta()
         finally:
+            made += recorder.release()
             clear_caches_holding_meta(made)
     return model, recorded
 

@@ -5,6 +5,7 @@ Below autograd, composite ops arrive whole: `linear`, `layer_norm`, `scaled_dot_
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -42,6 +43,11 @@ class Recorder(TorchDispatchMode):
         self.writer = Writer(graph, scope)
         self.border = Border(self.writer, on_meta=on_meta)
         self.failed: str = ""  # the op that raised, in words
+
+    def release(self) -> list[weakref.ref[torch.Tensor]]:
+        """Let go of every tensor; see `Writer.release`."""
+        self.border = Border(self.writer, on_meta=self.on_meta)
+        return self.writer.release()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

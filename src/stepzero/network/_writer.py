@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -37,6 +38,15 @@ class Writer:
             self.known.put(tensor, numbers)
             self.known.show(tensor, value)
         return value
+
+    def release(self) -> list[weakref.ref[torch.Tensor]]:
+        """Let go of every live tensor, and return weak references to what ops made on meta.
+
+        The graph keeps the numbers that it shows; the rest must not wait for the garbage collector.
+        """
+        made = self.tape.made_on_meta()
+        self.tape, self.known = Tape(self.graph), Known()
+        return made
 
     def read(self, tensor: torch.Tensor) -> int:
         """Return the value that a live tensor holds now."""
@@ -84,8 +94,7 @@ class Writer:
             self.tape.stands_for(tensor, self._made(node, tensor).id, detached=detached)
         self._overwrite(node, call, reads)
         for tensor, value in zip((*fresh, *call.written), node.outputs, strict=True):
-            if not call.op.startswith(("empty", "new_empty")):  # what stands there has no meaning
-                self.known.show(tensor, self.graph.values[value])
+            self.known.show(tensor, self.graph.values[value])
 
     def draw(self, tensor: torch.Tensor, op: str, **settings: Any) -> None:
         """Record that a tensor was filled by a whole recipe, such as a truncated normal by rejection."""
