@@ -2,6 +2,7 @@
 
 import functools
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -307,6 +308,25 @@ def test_capture_works_under_no_grad_and_keeps_it():
         graph = capture(nn.Linear(4, 4), (2, 4))
         assert not torch.is_grad_enabled()
     assert graph.nodes[0].grad
+
+
+def test_captures_in_several_threads_do_not_meet():
+    before = nn.functional._verify_batch_size, torch.autograd.Function.__dict__["apply"], torch.cond
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: ops(capture(model, (2, 4))), range(8)))
+    assert found == [["linear", "add", "batch_norm", "relu"]] * 8
+    assert before == (nn.functional._verify_batch_size, torch.autograd.Function.__dict__["apply"], torch.cond)
+
+
+@pytest.mark.parametrize(
+    "context", [torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu"), lambda: torch.device("meta")]
+)
+def test_capture_does_not_depend_on_the_mode_of_its_caller(context):
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with context():
+        graph = capture(model, (2, 4))
+    assert [(node.op, node.grad) for node in graph.nodes] == [("linear", True), ("relu", True)]
 
 
 class TestBadInput:

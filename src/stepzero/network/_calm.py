@@ -7,12 +7,15 @@ import functools
 import gc
 import random
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -38,20 +41,28 @@ def eager_switches() -> Iterator[None]:
     """Switch off what hides ops from a dispatch mode or refuses a single example, and back on."""
     import torch.fx.experimental._config as fx_config
 
-    fast = torch.backends.mha.get_fastpath_enabled()
+    with (
+        _ONE_AT_A_TIME,  # the switches are the whole process's
+        _slow_attention(),
+        torch.jit.optimized_execution(False),  # type: ignore[attr-defined]  # its profile of this run would outlive it
+        _unwarned(),  # a real run shows the model's own
+        _uncompiled(),
+        _set(torch, "cond", _cond),  # the original compiles its branches first
+        _set(torch.nn.functional, "_verify_batch_size", _any_batch_size),
+        _set(fx_config, "meta_nonzero_assume_all_nonzero", True),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Keep `nn.MultiheadAttention` from its fused path, which hides its ops."""
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with (
-            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]  # its profile of this run would outlive it
-            _unwarned(),  # a real run shows the model's own
-            _uncompiled(),
-            _set(torch, "cond", _cond),  # the original compiles its branches first
-            _set(torch.nn.functional, "_verify_batch_size", _any_batch_size),
-            _set(fx_config, "meta_nonzero_assume_all_nonzero", True),
-        ):
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager

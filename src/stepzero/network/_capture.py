@@ -41,7 +41,7 @@ def capture(model: nn.Module, inputs: Any, *, training: bool | None = None) -> G
     check_model(model)
     call = ModelInputs.of(inputs)
     check_call(model, call)
-    with random_state_kept(), eager_switches():
+    with eager_switches(), random_state_kept():
         made: list[weakref.ref[torch.Tensor]] = []
         try:
             return climb(model, call, training, made)

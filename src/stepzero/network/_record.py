@@ -67,8 +67,8 @@ def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Modul
     foreign = ForeignDraws()
     made: list[weakref.ref[torch.Tensor]] = []
     with (
-        random_state_kept(),
         eager_switches(),
+        random_state_kept(),
         below_autograd(True),
         truncated_normals(recorder),
         foreign.watch(recorder),
