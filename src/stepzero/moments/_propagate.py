@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,7 @@ from stepzero.moments._call import Call, Load, Rule, Weights, tensor64
 from stepzero.moments._flow import Flow
 from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
+from stepzero.moments._pointwise import pending
 from stepzero.moments._probe import probed
 from stepzero.moments._signal import Moments, Signal, constant
 from stepzero.moments._table import RULES, WRITES
@@ -22,6 +23,8 @@ from stepzero.moments._weights import input_argument, weight_argument
 from stepzero.network import Graph, Node
 
 OnUnknown = Literal["probe", "error", "identity"]
+
+SMALL = 4096  # elements of a map that is kept whole after its last use
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ def propagate(
     """
     walk = _Walk(graph, parameters, weights or Fixed(), rules, on_unknown)
     walk.leaves(dict(inputs or {}), dict(buffers or {}))
+    last = last_uses(graph)
     for node in graph.nodes:
         walk.visit(node)
+        walk.release(last.get(node.id, ()))
     return Flow(graph, walk.signals, walk.taps, tuple(dict.fromkeys(walk.probed)))
 
 
@@ -105,6 +110,13 @@ class _Walk:
             if signal is not None:
                 self.signals[v] = self._tapped(call, signal if node.grad and node.op != "detach" else stopped(signal))
 
+    def release(self, values: Iterable[int]) -> None:
+        """Keep only averages of large signals that no later op reads; parameters and outputs stay whole."""
+        for v in values:
+            signal = self.signals.get(v)
+            if signal is not None and self.graph.values[v].node is not None:
+                self.signals[v] = averaged(signal)
+
     def _rule(self, call: Call) -> tuple[Signal | None, ...]:
         rule = self.rules.get(call.op)
         reason = None
@@ -144,6 +156,28 @@ def is_weight_op(node: Node, signals: Mapping[int, Signal]) -> bool:
     if w is None or x is None or w not in signals or x not in signals:
         return False
     return node.op not in ("matmul", "mm") or signals[w].knob is not None
+
+
+def averaged(x: Signal) -> Signal:
+    """Return a signal with its moments averaged over the activation, if they are large; gradients do not pass it."""
+    if x.source is not None:
+        root = averaged(x.source.root)
+        return x if root is x.source.root else pending(root, x.source.phi)
+    if max(t.numel() for t in x.moments) <= SMALL:
+        return x
+    one = (1,) * len(x.shape)
+    m = x.moments.each(lambda t: t.mean().reshape(one))
+    return Signal(x.shape, x.roles, m, knob=x.knob, centred=x.centred, unevenness=x.unevenness)
+
+
+def last_uses(graph: Graph) -> dict[int, list[int]]:
+    """Return, for each node, the values that no later node reads."""
+    last = {v: node.id for node in graph.nodes for v in node.inputs}
+    table: dict[int, list[int]] = {}
+    for v, node in last.items():
+        if v not in graph.outputs:
+            table.setdefault(node, []).append(v)
+    return table
 
 
 def stopped(x: Signal) -> Signal:
