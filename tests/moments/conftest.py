@@ -127,7 +127,7 @@ def measured(case: Case, roles: R.Roles) -> tuple[Tensor, Tensor, Tensor]:
 
 def compare(case: Case) -> None:
     """Assert every moment of the output, of its change, and the gradient's gain, each within 5 sigma of its estimate."""
-    flow, out, taps = predicted(case)
+    _flow, out, taps = predicted(case)
     case.module.double()
     forward, change, gradient = measured(case, out.roles)
     _close("moment", out.moments, forward, case.loose)

@@ -38,11 +38,11 @@ class Attention(nn.Module):
 TOKEN_MOMENTS = (0.0, 1.0, 0.3, 0.3, 0.2, 0.2)
 MASK = torch.ones(TOKENS, TOKENS).tril().bool() & ~torch.ones(TOKENS, TOKENS).tril(-6).bool()
 KINDS = {
-    "all keys": dict(fused=True),
-    "causal": dict(is_causal=True),
-    "window": dict(attn_mask=MASK),
-    "additive mask": dict(attn_mask=torch.zeros(TOKENS, TOKENS).masked_fill(~MASK, -1e9)),
-    "written out": dict(fused=False),
+    "all keys": {"fused": True},
+    "causal": {"is_causal": True},
+    "window": {"attn_mask": MASK},
+    "additive mask": {"attn_mask": torch.zeros(TOKENS, TOKENS).masked_fill(~MASK, -1e9)},
+    "written out": {"fused": False},
 }
 # Averages over heads and rows; finite widths of 16 and 24 shift them (forward 5 %, pairs 6 %, changes 15 %).
 LOOSE = dict.fromkeys(("near", "elsewhere", "across", "apart"), 0.06) | {"second": 0.05}

@@ -10,7 +10,18 @@ from stepzero.network import capture
 
 aten = torch.ops.aten
 IMAGE, VECTOR, LINE, VOLUME = (4, 6, 8, 8), (64, 12), (4, 6, 16), (2, 6, 4, 4, 4)
-POSITIVE = "log log2 log1p sqrt rsqrt reciprocal logit acos asin tan".split()  # of a sigmoid, where they are finite
+POSITIVE = [
+    "log",
+    "log2",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "logit",
+    "acos",
+    "asin",
+    "tan",
+]  # of a sigmoid, where they are finite
 
 
 class Of(nn.Module):
@@ -46,11 +57,7 @@ def named(name, *args, shape=IMAGE, **kwargs):
 
 
 SAMPLES = {
-    **{name: named(name) for name in (
-        "abs atan celu cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_sigmoid mish "
-        "nan_to_num neg relu relu6 selu sigmoid silu sin sinh softplus special_erf special_expit square tanh "
-        "alias detach clone"
-    ).split()},
+    **{name: named(name) for name in ["abs", "atan", "celu", "cos", "elu", "erf", "erfc", "exp", "expm1", "gelu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "mish", "nan_to_num", "neg", "relu", "relu6", "selu", "sigmoid", "silu", "sin", "sinh", "softplus", "special_erf", "special_expit", "square", "tanh", "alias", "detach", "clone"]},
     **{name: named(name) for name in POSITIVE},
     "clamp": named("clamp", -0.5, 0.8), "clamp_max": named("clamp_max", 0.4), "clamp_min": named("clamp_min", -0.4),
     "pow": named("pow", 2), "softshrink": named("softshrink", 0.3), "threshold": named("threshold", 0.1, 0.0),
@@ -156,7 +163,7 @@ def test_each_rule_is_met_under_its_name_and_holds(name):
 
 
 def test_moves_are_rules():
-    assert MOVES <= set(RULES)
+    assert set(RULES) >= MOVES
 
 
 def test_rules_name_ops_that_exist():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
+from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._joins import add, multiply
 from stepzero.moments._signal import Moments, Signal, widen
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
@@ -75,6 +76,14 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
     3×3). A gradient sees that between the two ops; passed through the same weights it does not, as E[v/v] = 1.
     The set is taken as large: its own sampling noise, of order 1/N, is left out.
     """
+    first, group = runs_of(x) if 1 not in dims else (None, None)
+    if first is None or group is None:
+        return _normalised(x, dims, eps, centre)
+    few = _normalised(one_of_each(x, first, group), dims, eps, centre)
+    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)))
+
+
+def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
     members = _Set.of(x, dims)
     m = x.moments.ranked(len(x.shape))
     with torch.no_grad():

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stepzero.moments import _roles as R
 from stepzero.moments._call import tensor64
-from stepzero.moments._distinct import distinct_channels
+from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._signal import Moments, Signal, Source
 from stepzero.theory._hermite import Expansion, PiecewiseLinear, expand, pair
 
@@ -98,28 +98,36 @@ def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
     Exact for infinite width (Daniely et al. 2016, Poole et al. 2016 eq. 3); a pair at another place is formed
     with the average of the other place's coefficients. Small changes meet φ'² where they are alone and φ'φ' in pairs.
     """
-    part, back = distinct_channels(root.moments, root.roles)
-    pairs = _Pairs(part, root.roles)
+    with torch.enable_grad():  # whoever reads first may be measuring without
+        first, group = runs_of(root)
+        if first is None:
+            return _evaluated(root, phi)
+        few, change = _evaluated(one_of_each(root, first, group), phi)
+        return spread(few, group), None if change is None else spread(change, group)
+
+
+def _evaluated(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
+    pairs = _Pairs(root)
     e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel())
     shape = pairs.mean.shape
-    moments = pairs.moments(e.coefficients.reshape(*shape, -1), e.second.reshape(shape)).each(back)
+    moments = pairs.moments(e.coefficients.reshape(*shape, -1), e.second.reshape(shape))
     if root.tangent is None:
         return moments, None
-    slopes = pairs.moments(e.slopes(pairs.sd.ravel()).reshape(*shape, -1), e.slope_second.reshape(shape)).each(back)
-    with torch.enable_grad():  # whoever reads first may be measuring without
-        changes = (change * slope for change, slope in zip(root.tangent[1:], slopes[1:], strict=True))
-        return moments, Moments(tensor64(0.0), *changes)
+    slopes = pairs.moments(e.slopes(pairs.sd.ravel()).reshape(*shape, -1), e.slope_second.reshape(shape))
+    changes = (change * slope for change, slope in zip(root.tangent[1:], slopes[1:], strict=True))
+    return moments, Moments(tensor64(0.0), *changes)
 
 
 class _Pairs:
     """A Gaussian signal as NumPy arrays, with the correlations that its pair moments mean."""
 
-    def __init__(self, m: Moments, roles: R.Roles) -> None:
+    def __init__(self, root: Signal) -> None:
+        m = root.moments
         mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
-        self.m, self.roles = m, roles
+        self.m, self.roles = m, root.roles
         self.mean: Array = mean.numpy()
         self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
-        self._far = tuple(_average_places(t[..., None], roles)[..., 0] for t in (self.mean, self.sd))
+        self._far = tuple(_average_places(t[..., None], root.roles)[..., 0] for t in (self.mean, self.sd))
         self._rho: dict[tuple[int, bool], Array] = {}
 
     def moments(self, a: Array, second: Array) -> Moments:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,16 +15,14 @@ from stepzero.moments._call import Call, Load, Rule, Weights, tensor64
 from stepzero.moments._flow import Flow
 from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
-from stepzero.moments._pointwise import pending
 from stepzero.moments._probe import probed
 from stepzero.moments._signal import Moments, Signal, constant
 from stepzero.moments._table import RULES, WRITES
 from stepzero.moments._weights import input_argument, weight_argument
 from stepzero.network import Graph, Node
 
+LARGE = 1 << 14  # elements of a moment map
 OnUnknown = Literal["probe", "error", "identity"]
-
-SMALL = 4096  # elements of a map that is kept whole after its last use
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,8 @@ def propagate(
     """
     walk = _Walk(graph, parameters, weights or Fixed(), rules, on_unknown)
     walk.leaves(dict(inputs or {}), dict(buffers or {}))
-    last = last_uses(graph)
     for node in graph.nodes:
         walk.visit(node)
-        walk.release(last.get(node.id, ()))
     return Flow(graph, walk.signals, walk.taps, tuple(dict.fromkeys(walk.probed)))
 
 
@@ -82,6 +78,11 @@ class _Walk:
     signals: dict[int, Signal] = field(default_factory=dict)
     taps: dict[int, Tensor] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
+    last_uses: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Learn where each value is read for the last time."""
+        self.last_uses = {v: node.id for node in self.graph.nodes for v in node.inputs}
 
     def leaves(self, inputs: Mapping[str, Signal | Moments | Tensor], buffers: Mapping[str, Tensor]) -> None:
         """Give parameters, floating inputs and buffers that the graph does not know their signals."""
@@ -109,12 +110,14 @@ class _Walk:
         for v, signal in zip(node.outputs, self._rule(call), strict=False):
             if signal is not None:
                 self.signals[v] = self._tapped(call, signal if node.grad and node.op != "detach" else stopped(signal))
+        self._release(node)
 
-    def release(self, values: Iterable[int]) -> None:
-        """Keep only averages of large signals that no later op reads; parameters and outputs stay whole."""
-        for v in values:
+    def _release(self, node: Node) -> None:
+        """Keep of large maps that nobody reads any more their averages only."""
+        for v in set(node.inputs):
             signal = self.signals.get(v)
-            if signal is not None and self.graph.values[v].node is not None:
+            done = self.last_uses[v] == node.id and v not in self.graph.outputs
+            if done and signal is not None and signal.read and max(t.numel() for t in signal.moments) > LARGE:
                 self.signals[v] = averaged(signal)
 
     def _rule(self, call: Call) -> tuple[Signal | None, ...]:
@@ -159,25 +162,13 @@ def is_weight_op(node: Node, signals: Mapping[int, Signal]) -> bool:
 
 
 def averaged(x: Signal) -> Signal:
-    """Return a signal with its moments averaged over the activation, if they are large; gradients do not pass it."""
-    if x.source is not None:
-        root = averaged(x.source.root)
-        return x if root is x.source.root else pending(root, x.source.phi)
-    if max(t.numel() for t in x.moments) <= SMALL:
-        return x
-    one = (1,) * len(x.shape)
-    m = x.moments.each(lambda t: t.mean().reshape(one))
-    return Signal(x.shape, x.roles, m, knob=x.knob, centred=x.centred, unevenness=x.unevenness)
-
-
-def last_uses(graph: Graph) -> dict[int, list[int]]:
-    """Return, for each node, the values that no later node reads."""
-    last = {v: node.id for node in graph.nodes for v in node.inputs}
-    table: dict[int, list[int]] = {}
-    for v, node in last.items():
-        if v not in graph.outputs:
-            table.setdefault(node, []).append(v)
-    return table
+    """Return a signal of the same shape, with every moment replaced by its average."""
+    m = x.moments.each(lambda t: t.mean().reshape((1,) * len(x.shape)))
+    source = x.source
+    if source is not None:
+        root = averaged(source.root) if source.root.read else source.root
+        source = replace(source, root=root, evaluate=lambda: (m, None))
+    return Signal(x.shape, x.roles, m, source=source, knob=x.knob, centred=x.centred, known=x.known)
 
 
 def stopped(x: Signal) -> Signal:

@@ -112,6 +112,11 @@ class Signal:
         return self._moments
 
     @property
+    def read(self) -> bool:
+        """Whether the moments have been computed."""
+        return self._moments is not None
+
+    @property
     def tangent(self) -> Moments | None:
         """The moments of a small change, lean like the moments."""
         return self._tangent if self.moments else None

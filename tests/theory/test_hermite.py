@@ -1,0 +1,101 @@
+"""Hermite expansions, maxima of correlated Gaussians, panels and softmax rows against direct integration and sampling."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepzero.theory._extremes import expand_maximum, mean_inverse
+from stepzero.theory._hermite import PiecewiseLinear, expand, pair
+from stepzero.theory._panels import panels
+
+RELU = PiecewiseLinear(0.0, 0.0, (0.0,), (1.0,))
+finite = st.floats(-2.0, 2.0)
+
+
+def relu(x):
+    return np.maximum(x, 0.0), (x > 0).astype(float)
+
+
+def softly(x):
+    return np.tanh(x), 1.0 / np.cosh(x) ** 2
+
+
+@given(mean=finite, sd=st.floats(0.1, 3.0))
+def test_closed_forms_agree_with_quadrature(mean, sd):
+    m, s = np.array([mean]), np.array([sd])
+    exact, numeric = RELU.expand(m, s), expand(relu, (0.0,), m, s)
+    np.testing.assert_allclose(exact.coefficients, numeric.coefficients, atol=1e-9)
+    np.testing.assert_allclose([exact.second, exact.slope_second], [numeric.second, numeric.slope_second], atol=1e-10)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.8])
+def test_pairs_of_relu_follow_the_arc_cosine_kernel(rho):
+    e = RELU.expand(np.zeros(1), np.ones(1))
+    expected = (np.sqrt(1 - rho**2) + rho * (np.pi - np.arccos(rho))) / (2 * np.pi)  # Cho & Saul 2009
+    assert pair(e.coefficients, e.coefficients, np.array([rho]))[0] == pytest.approx(expected, abs=2e-6)
+    slopes = e.slopes(np.ones(1))
+    assert pair(slopes, slopes, np.array([rho]))[0] == pytest.approx((np.pi - np.arccos(rho)) / (2 * np.pi), abs=2e-4)
+
+
+def test_an_element_with_itself_is_exact():
+    e = expand(softly, (), np.array([0.3]), np.array([1.2]))
+    assert pair(e.coefficients, e.coefficients, np.ones(1))[0] == pytest.approx(e.second[0], abs=1e-12)
+    d = e.slopes(np.array([1.2]))
+    assert pair(d, d, np.ones(1))[0] == pytest.approx(e.slope_second[0], abs=1e-12)
+
+
+def test_slopes_of_a_function_with_jumps_are_those_of_its_pieces():
+    def hard(x):
+        return np.where(np.abs(x) > 0.5, x, 0.0), (np.abs(x) > 0.5).astype(float)
+
+    e = expand(hard, (-0.5, 0.5), np.zeros(1), np.ones(1))
+    assert e.slopes(np.ones(1))[0, 0] == pytest.approx(0.61707508, abs=1e-8)  # P(|z| > ½), no delta at the jump
+
+
+@given(scale=finite.filter(lambda s: abs(s) > 0.01), shift=finite, x=finite)
+def test_piecewise_linear_functions_compose_with_affine_ones(scale, shift, x):
+    f = PiecewiseLinear(0.3, -0.2, (-1.0, 0.5), (1.0, -0.7))
+    np.testing.assert_allclose(f.of_affine(scale, shift)(np.array([x])), f(np.array([scale * x + shift])), atol=1e-9)
+
+
+def test_a_constant_is_a_function_of_an_affine_map_without_slope():
+    assert RELU.of_affine(0.0, 2.0)(np.array([-5.0, 5.0])).tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("k", "mean", "second"), [(2, 0.56418958, 1.0), (4, 1.02937537, 1.55132890), (9, 1.48501316, 2.56261742)]
+)
+def test_the_largest_of_independent_normals(k, mean, second):
+    identity = PiecewiseLinear(0.0, 1.0)
+    e = expand_maximum(
+        lambda x: (identity(x), np.ones_like(x)), (), np.zeros(1), np.ones(1), np.zeros(1), np.array([float(k)])
+    )
+    assert (e.mean[0], e.second[0]) == (pytest.approx(mean, abs=1e-7), pytest.approx(second, abs=1e-6))
+
+
+@pytest.mark.parametrize(("rho", "second"), [(0.318, 1.3363), (0.6, 1.1165), (0.9, 0.7857)])
+def test_the_largest_of_correlated_normals_after_relu(rho, second):
+    e = expand_maximum(relu, (0.0,), np.zeros(1), np.ones(1), np.array([rho]), np.array([4.0]))
+    assert e.second[0] == pytest.approx(second, abs=2e-4)
+
+
+def test_the_slope_of_a_pooled_relu_is_the_chance_that_any_is_positive():
+    e = expand_maximum(relu, (0.0,), np.zeros(1), np.ones(1), np.zeros(1), np.array([4.0]))
+    assert e.slope_second[0] == pytest.approx(1 - 0.5**4, abs=1e-9)
+
+
+def test_unequal_variances_of_few_weights():
+    assert mean_inverse(0.0, 9.0, 9.0) == pytest.approx(9 / 7)
+    assert mean_inverse(0.0, 1.0, 100.0) == pytest.approx(100 / 98)
+    w = np.random.default_rng(2).normal(size=(400_000, 9))
+    c = np.full((9, 9), 0.3) + 0.7 * np.eye(9)
+    v = np.einsum("ni,ij,nj->n", w, c, w)
+    ratio = v.mean() * (1 / v).mean()
+    assert mean_inverse(0.3, 9.0, 9.0) == pytest.approx(ratio, rel=0.01)
+
+
+def test_panels_integrate_kinks_exactly():
+    x, w = panels(np.array([[0.3], [-7.0]]), -1.0, 2.0)
+    assert (w[0] * np.abs(x[0] - 0.3)).sum() == pytest.approx((1.3**2 + 1.7**2) / 2, abs=1e-12)
+    assert w.sum(1) == pytest.approx([3.0, 3.0])
