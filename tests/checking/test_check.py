@@ -152,3 +152,16 @@ def test_bad_calls_are_refused(options, error):
     inputs = options.pop("inputs", (4, 20))
     with pytest.raises(error):
         check(mlp(2, 16), inputs, **options)
+
+
+def test_depthwise_layers_scatter_as_few_weights_do():
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 1)]
+    for _ in range(4):
+        layers += [nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.Conv2d(32, 32, 1), nn.ReLU()]
+    net, x = nn.Sequential(*layers), batch(4, 3, 12, 12)
+    made = plan(net, x)
+    alarms = 0
+    for seed in range(30):
+        made.apply_(net, seed=seed)
+        alarms += not check(net, x, made, backward=False, false_alarms=0.05).ok
+    assert alarms <= binom.isf(1e-4, 30, 0.05)

@@ -174,3 +174,25 @@ def test_an_op_without_a_rule_is_named_with_its_place():
     with pytest.raises(NoRuleError, match=r"logcumsumexp \(at 1\)"):
         plan(net, (4, 8), on_unknown="error")
     assert any("logcumsumexp (at 1)" in note for note in plan(net, (4, 8)).notes)
+
+
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_padding_that_is_an_op_of_its_own_does_not_count_as_input(mode):
+    net = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, padding_mode=mode))
+    entry = plan(net, (1, 8, 6, 6))["0.weight"]
+    assert (entry.fan_in, entry.fan_out) == (pytest.approx(72), pytest.approx(144))
+
+
+def test_zeros_that_are_padded_beforehand_are_no_taps():
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 16, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(nn.functional.pad(x, (1, 1, 1, 1)))
+
+    apart = plan(Padded(), (1, 8, 6, 6))["conv.weight"]
+    inside = plan(nn.Sequential(nn.Conv2d(8, 16, 3, padding=1)), (1, 8, 6, 6))["0.weight"]
+    assert (apart.fan_in, apart.fan_out) == (pytest.approx(inside.fan_in), pytest.approx(inside.fan_out))
+    assert apart.law.std == pytest.approx(inside.law.std)

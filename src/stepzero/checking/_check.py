@@ -16,7 +16,17 @@ from stepzero.checking._measure import Reading, Site, measure
 from stepzero.checking._noise import accumulate, expected_alike
 from stepzero.errors import CheckError
 from stepzero.laws import Kept
-from stepzero.moments import RULES, Flow, OnUnknown, Rule, expected_output, propagate, weight_name, weight_sites
+from stepzero.moments import (
+    RULES,
+    Flow,
+    OnUnknown,
+    Rule,
+    expected_output,
+    propagate,
+    weight_name,
+    weight_sites,
+    weights_of_one_output,
+)
 from stepzero.network import Graph, ModelInputs, capture, leaves, random_state_kept, real_inputs
 from stepzero.planning import Plan
 from stepzero.streams import draw
@@ -268,8 +278,13 @@ def _rows(
 
 
 def _alike(flow: Flow, site: Site, runs: list[dict[int, Reading]]) -> float:
-    """The larger of the measured and the predicted correlation of sites: few channels measure it badly."""
-    return max(_mean([run[site.node.id].alike for run in runs]), expected_alike(flow.signals[site.output]))
+    """The largest of three: measured (few channels do it badly), predicted, and what so few weights leave possible.
+
+    The covariance of the sites has no more independent directions than an output has weights, so a depthwise 3×3
+    output is never less alike than 1/9.
+    """
+    measured = _mean([run[site.node.id].alike for run in runs])
+    return max(measured, expected_alike(flow.signals[site.output]), 1.0 / weights_of_one_output(flow, site.node))
 
 
 def _row(

@@ -16,6 +16,7 @@ from stepzero.moments._signal import Signal as Signal
 from stepzero.moments._sites import expected_output as expected_output
 from stepzero.moments._sites import weight_name as weight_name
 from stepzero.moments._sites import weight_sites as weight_sites
+from stepzero.moments._sites import weights_of_one_output as weights_of_one_output
 from stepzero.moments._table import MOVES as MOVES
 from stepzero.moments._table import RULES as RULES
 from stepzero.moments._weights import OPERATORS as OPERATORS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from torch import Tensor
 
@@ -50,3 +51,15 @@ def expected_output(flow: Flow, node: Node, square: Tensor) -> float:
     bias = node.arguments.get("bias", node.arguments.get("self"))
     signal = flow.signals.get(getattr(bias, "id", -1))
     return second + (signal.average(signal.second) if signal is not None else 0.0)
+
+
+def weights_of_one_output(flow: Flow, node: Node) -> int:
+    """Return how many weights an output element of a weight op is a sum over, at most (kernel taps times channels)."""
+    w, x = weight_argument(node), input_argument(node)
+    assert w is not None
+    assert x is not None
+    shape = flow.graph.values[w].shape
+    if node.op in ("linear", "addmm", "mm", "matmul"):
+        return max(1, flow.graph.values[x].shape[-1])
+    channels = flow.graph.values[x].shape[1] // int(node.arguments.get("groups", 1))
+    return max(1, channels * prod(shape[2:]))

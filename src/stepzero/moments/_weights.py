@@ -46,7 +46,7 @@ def weighted(call: Call) -> Signal:
     m = without_mean(x.moments) if w.centred else x.moments
     with torch.no_grad():
         second = x.average(op.variance(m.second))
-        fan = x.average(op.variance(torch.ones_like(m.second)))
+        fan = x.average(op.variance(_alive(m.second)))
     if w.known is None:
         w = call.weights.settle(call, w, Load(second, fan, x.average(m.second)))
     weight = Weight(op, w)
@@ -170,6 +170,12 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     roles = R.replaced(x.roles, call.shape, range(2, len(x.shape)), "position")
     roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
     return Operator(g.variance, g.shared, g.beside, g.given, g.stride, roles)
+
+
+def _alive(second: Tensor) -> Tensor:
+    """1 where a signal comes in, 0 where padding put a zero (1 everywhere if nothing comes in at all)."""
+    alive = (second > 0).to(second.dtype)
+    return alive if bool(alive.any()) else torch.ones_like(second)
 
 
 def weight_argument(node: Node) -> int | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stepzero.errors import PlanError
 from stepzero.laws import Constant, Law, Normal, Recipe
-from stepzero.moments import Call, Load, Signal
+from stepzero.moments import Call, Load, Signal, input_argument
 from stepzero.planning._overrides import Override
 from stepzero.theory import Fans
 
@@ -101,16 +101,17 @@ class Chooser:
 
     def _fans(self, call: Call, load: Load) -> Fans:
         """fan_out / fan_in = elements out / elements in, for any linear op (each path counted from both ends)."""
-        x, y = torch.Size(call.graph.values[_input(call)].shape).numel(), torch.Size(call.shape).numel()
+        x, y = torch.Size(_unpadded_input(call)).numel(), torch.Size(call.shape).numel()
         return Fans(load.fan, load.fan * y / x)
 
 
-def _input(call: Call) -> int:
-    from stepzero.moments import input_argument
-
+def _unpadded_input(call: Call) -> tuple[int, ...]:
+    """Return the shape of what the op reads, before padding of its own (circular, reflect …) enlarged it."""
     found = input_argument(call.node)
     assert found is not None
-    return found
+    while (maker := call.graph.producer(found)) is not None and "pad" in maker.op:
+        found = maker.inputs[0]
+    return call.graph.values[found].shape
 
 
 def _reasons(call: Call, load: Load, target: Target, law: Law) -> tuple[str, ...]:
