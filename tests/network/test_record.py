@@ -129,6 +129,19 @@ def test_parts_that_differ_are_boxes():
     assert origin.known
 
 
+def test_numbers_too_many_to_follow_are_boxes_of_numbers(monkeypatch):
+    monkeypatch.setattr("stepzero.network._known.LIMIT", 40)
+
+    def fill(w):
+        table = torch.zeros(6, 6)
+        table[1:, 1:] = torch.arange(5.0)
+        return table
+
+    base, inner = of(fill).parts
+    assert base.law == Constant(0.0)
+    assert inner.where == (slice(1, 6, 1), slice(1, 6, 1))
+
+
 def test_joined_parts_are_boxes_without_a_base():
     origin = of(lambda w: torch.cat([torch.randn(3, 4), torch.zeros(1, 4)]))
     assert [(part.where[0].start, part.law) for part in origin.parts] == [(0, Normal(1.0)), (3, Constant(0.0))]

@@ -25,7 +25,7 @@ class Empty:
     """Memory that nobody has written to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
     """Values that follow from constants."""
 

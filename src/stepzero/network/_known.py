@@ -49,7 +49,8 @@ class Shadows:
 class Known:
     """The shadows of all live tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: int = BUDGET) -> None:
+        self._budget = budget
         self._of: dict[int, Shadow] = {}  # id of the stand-in
         self._sharing: dict[int, set[int]] = {}  # storage of the stand-in → ids of stand-ins with a shadow
         self._shown: dict[int, list[Value]] = {}  # storage of the shadow → values that show it
@@ -161,7 +162,7 @@ class Known:
         """Say whether the numbers of an op with this result on meta are small enough to keep."""
         parts = result if isinstance(result, (tuple, list)) else (result,)
         needed = sum(t.nbytes for t in parts if isinstance(t, torch.Tensor))
-        return needed <= LIMIT and self._bytes + needed <= BUDGET
+        return needed <= LIMIT and self._bytes + needed <= self._budget
 
 
 def _number(call: Call, name: str, shadow: Shadow | None, tensor: torch.Tensor) -> torch.Tensor | None:

@@ -18,6 +18,10 @@ from stepzero.network._origins import origins
 from stepzero.network._recorder import Recorder
 from stepzero.network._walk import replace_tensors
 
+BUDGET = (
+    4 * 2**30
+)  # bytes of constants that a constructor computes, temporaries counted in; buffers get theirs from here
+
 _recordings: weakref.WeakKeyDictionary[nn.Module, Recording] = weakref.WeakKeyDictionary()
 
 
@@ -63,7 +67,7 @@ def _build_for_real(factory: Callable[[], nn.Module]) -> tuple[nn.Module, Record
 
 def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Module, Recording]:
     graph = Graph(rung="meta" if on_meta else "real")
-    recorder = Recorder(graph, LineScope(), on_meta=on_meta)
+    recorder = Recorder(graph, LineScope(), on_meta=on_meta, budget=BUDGET)
     foreign = ForeignDraws()
     made: list[weakref.ref[torch.Tensor]] = []
     with (

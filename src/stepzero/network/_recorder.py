@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stepzero.errors import CaptureError, InputError
 from stepzero.network._border import Border, moved_to_meta
 from stepzero.network._graph import Graph
-from stepzero.network._known import Shadows
+from stepzero.network._known import BUDGET, Shadows
 from stepzero.network._meta import run_on_meta
 from stepzero.network._ops import Call, is_random, tensors_of
 from stepzero.network._scope import Scope
@@ -33,14 +33,15 @@ class Recorder(TorchDispatchMode):
         graph: Where values and nodes go.
         scope: Says which module runs.
         on_meta: Whether tensors carry no numbers. Foreign tensors and factories are then moved to meta.
+        budget: Bytes of numbers that are followed beside the tensors on meta.
     """
 
     supports_higher_order_operators = True
 
-    def __init__(self, graph: Graph, scope: Scope, *, on_meta: bool) -> None:
+    def __init__(self, graph: Graph, scope: Scope, *, on_meta: bool, budget: int = BUDGET) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.on_meta = on_meta
-        self.writer = Writer(graph, scope)
+        self.writer = Writer(graph, scope, budget)
         self.border = Border(self.writer, on_meta=on_meta)
         self.failed: str = ""  # the op that raised, in words
 

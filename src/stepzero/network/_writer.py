@@ -18,9 +18,9 @@ from stepzero.network._walk import replace_tensors
 class Writer:
     """The graph under construction, and what its live tensors stand for."""
 
-    def __init__(self, graph: Graph, scope: Scope) -> None:
+    def __init__(self, graph: Graph, scope: Scope, budget: int) -> None:
         self.graph, self.scope = graph, scope
-        self.tape, self.known = Tape(graph), Known()
+        self.tape, self.known = Tape(graph), Known(budget)
 
     @property
     def place(self) -> str:
