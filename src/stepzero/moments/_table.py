@@ -14,6 +14,7 @@ from stepzero.moments._call import Rule
 from stepzero.moments._max_pool import MAX_POOLS
 from stepzero.moments._noise import NOISE, SOURCES
 from stepzero.moments._norms import NORMS
+from stepzero.moments._products import PRODUCTS
 from stepzero.moments._reductions import REDUCTIONS
 from stepzero.moments._smoothing import SMOOTHING
 from stepzero.moments._weights import OPERATORS, weighted
@@ -71,6 +72,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "masked_fill": J.masked_fill,
         # attention
         **ATTENTION,
+        **PRODUCTS,
         # normalisation
         **NORMS,
         # pooling, resizing, reductions
