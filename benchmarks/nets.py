@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -82,7 +83,7 @@ def dcgan() -> nn.Sequential:
     """The generator of Radford et al. 2016 without normalisation."""
     layers: list[nn.Module] = []
     widths = [100, 512, 256, 128, 64]
-    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(widths)):
         layers += [nn.ConvTranspose2d(a, b, 4, 1 if i == 0 else 2, 0 if i == 0 else 1), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, 4, 2, 1), nn.Tanh())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from itertools import pairwise
 
 import torch
 from nets import HELD_OUT, ISSUE, Case
@@ -69,7 +70,7 @@ def local_gradients(rows: tuple[CheckRow, ...]) -> list[float]:
     """Measured over predicted step of the gradient from each weight op to the one before it."""
     pairs = [(r.gradient_measured, r.gradient_predicted) for r in rows if r.gradient_measured and r.gradient_predicted]
     ratios = [measured / predicted for measured, predicted in pairs]
-    return [a / b for a, b in zip(ratios, ratios[1:], strict=False)]
+    return [a / b for a, b in pairwise(ratios)]
 
 
 def share(ratios: list[float], within: float) -> float:

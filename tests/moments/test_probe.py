@@ -52,7 +52,7 @@ def test_the_probe_is_repeatable_and_leaves_the_random_state_alone():
 def test_it_may_pass_as_it_is():
     graph, result = flow(on_unknown="identity")
     assert result.second(graph.outputs[0]) == pytest.approx(1.0)
-    assert result.probed == ("cumsum (at mixer)",)
+    assert (result.probed, result.passed) == ((), ("cumsum (at mixer)",))
 
 
 def test_it_may_be_an_error_that_names_the_place_and_the_remedy():
@@ -71,11 +71,15 @@ def test_a_rule_of_the_users_own_is_used():
     assert result.probed == ()
 
 
-def test_what_cannot_be_probed_is_named():
+def test_what_cannot_be_probed_passes_and_is_named_with_the_reason():
     class Sized(nn.Module):
         def forward(self, x):
             return torch.linalg.cholesky(x)
 
     graph = capture(Sized(), (4, 4))
-    with pytest.raises(NoRuleError, match="cannot be probed"):
-        propagate(graph, {}, {})
+    result = propagate(graph, {}, {})
+    assert result.second(graph.outputs[0]) == pytest.approx(1.0)
+    assert result.probed == ()
+    (note,) = result.passed
+    assert "cannot be probed" in note
+    assert "linalg_cholesky" in note

@@ -21,6 +21,8 @@ from stepzero.moments import (
     Flow,
     OnUnknown,
     Rule,
+    centred,
+    expected_mean_part,
     expected_output,
     propagate,
     weight_name,
@@ -139,7 +141,7 @@ def check(
         on_unknown=on_unknown,
         buffers={},
     )
-    sites = [Site(node, x, node.outputs[0], axis) for node, x, axis in weight_sites(flow)]
+    sites = [Site(node, x, node.outputs[0], axis, centred(flow, node)) for node, x, axis in weight_sites(flow)]
     if not sites:
         raise CheckError(f"{type(model).__name__} has no weight op that its inputs reach: there is nothing to check.")
     with random_state_kept():
@@ -300,7 +302,7 @@ def _row(
 ) -> CheckRow:
     node = site.node
     predicted, measured = flow.second(site.output), _mean([r.second for r in readings])
-    expected = [expected_output(flow, node, r.input_map) for r in readings if r.input_map is not None]
+    expected = [_expected(flow, site, r) for r in readings if r.input_map is not None]
     inputs = [float(r.input_map.mean()) for r in readings if r.input_map is not None]
     local_z = _local_z([r.second for r in readings], expected, [degrees] * len(expected))
     z = _cumulative_z([r.second for r in readings], predicted, noise[1], tolerance)
@@ -315,6 +317,15 @@ def _row(
         local, local_measured, z, local_z, gradients.get(node.id), _mean(grads) if grads else None,
         spread, not message, message,
     )  # fmt: skip
+
+
+def _expected(flow: Flow, site: Site, reading: Reading) -> float:
+    """E[y²] given the measured input; a weight whose rows sum to zero does not see the mean of its window."""
+    assert reading.input_map is not None
+    square = expected_output(flow, site.node, reading.input_map)
+    if reading.input is None:
+        return square
+    return square - expected_mean_part(flow, site.node, reading.input)
 
 
 def _local_z(measured: list[float], expected: list[float], degrees: list[float]) -> float:

@@ -22,6 +22,7 @@ class Site:
     input: int
     output: int
     channel: int
+    centred: bool = False  # the rows of its weight sum to zero
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Reading:
     """What was measured at one weight op."""
 
     input_map: Tensor | None = None  # x², averaged over the batch; shape (1, …)
+    input: Tensor | None = None  # x itself, where the weight is centred
     second: float = float("nan")  # E[y²]
     alike: float = 1.0  # mean over pairs of sites of their squared correlation: 1/sites … 1
     spread: float | None = None  # 1 - E[y y'] / E[y²], y' the same place for another input; None for a single input
@@ -85,6 +87,7 @@ def _note_input(t: Tensor, sites: Sequence[Site], readings: Mapping[int, Reading
         square = t.detach().double().square().mean(0, keepdim=True)
         for site in sites:
             readings[site.node.id].input_map = square
+            readings[site.node.id].input = t.detach().double() if site.centred else None
 
 
 def _note_output(t: Tensor, site: Site, reading: Reading) -> None:

@@ -13,6 +13,8 @@ from stepzero.moments._roles import count as count
 from stepzero.moments._signal import Knob as Knob
 from stepzero.moments._signal import Moments as Moments
 from stepzero.moments._signal import Signal as Signal
+from stepzero.moments._sites import centred as centred
+from stepzero.moments._sites import expected_mean_part as expected_mean_part
 from stepzero.moments._sites import expected_output as expected_output
 from stepzero.moments._sites import weight_name as weight_name
 from stepzero.moments._sites import weight_sites as weight_sites

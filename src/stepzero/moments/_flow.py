@@ -18,7 +18,8 @@ class Flow:
     graph: Graph
     signals: dict[int, Signal]  # by value id
     taps: dict[int, Tensor] = field(default_factory=dict)  # by node id, for weight ops
-    probed: tuple[str, ...] = ()  # "op (at module)" of ops that were measured or let pass, not predicted
+    probed: tuple[str, ...] = ()  # "op (at module)" of ops that were measured on random tensors, not predicted
+    passed: tuple[str, ...] = ()  # ops that could not even be measured: their operand's moments passed, with the reason
 
     def second(self, value: int) -> float:
         """Predicted E[x²], averaged over the activation."""

@@ -53,7 +53,8 @@ def propagate(
         parameters: Mean and second moment of each parameter's elements, lean (broadcastable to its shape).
         weights: Who decides about weights on the way (a planner); by default the parameters stand as given.
         rules: One rule for each op name.
-        on_unknown: What happens at an op without a rule: measure it alone, raise, or let it pass.
+        on_unknown: What happens at an op without a rule: measure it alone (and let it pass where it cannot be run),
+            raise, or let it pass.
         buffers: Numbers of buffers that the graph does not know.
 
     Raises:
@@ -63,7 +64,7 @@ def propagate(
     walk.leaves(dict(inputs or {}), dict(buffers or {}))
     for node in graph.nodes:
         walk.visit(node)
-    return Flow(graph, walk.signals, walk.taps, tuple(dict.fromkeys(walk.probed)))
+    return Flow(graph, walk.signals, walk.taps, tuple(dict.fromkeys(walk.probed)), tuple(dict.fromkeys(walk.passed)))
 
 
 @dataclass
@@ -78,6 +79,7 @@ class _Walk:
     signals: dict[int, Signal] = field(default_factory=dict)
     taps: dict[int, Tensor] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
     last_uses: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,8 +142,18 @@ class _Walk:
                 f"no propagation rule for {place}. To add one: plan(..., rules=RULES | {{{call.op!r}: my_rule}}); "
                 f"to measure it on random tensors: on_unknown='probe'"
             )
-        self.probed.append(place)
-        return passed(call) if self.on_unknown == "identity" else probed(call)
+        if self.on_unknown == "probe":
+            try:
+                return self._noted(self.probed, place, probed(call))
+            except NoRuleError as error:
+                reason = error
+        return self._noted(self.passed, f"{place}: {reason}" if reason else place, passed(call))
+
+    def _noted(
+        self, notes: list[str], what: str, result: Signal | tuple[Signal | None, ...] | None
+    ) -> tuple[Signal | None, ...]:
+        notes.append(what)
+        return result if isinstance(result, tuple) else (result,)
 
     def _tapped(self, call: Call, signal: Signal) -> Signal:
         """Put a tap on a weight op's output, where its gradient will be read."""

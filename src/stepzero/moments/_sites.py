@@ -53,6 +53,23 @@ def expected_output(flow: Flow, node: Node, square: Tensor) -> float:
     return second + (signal.average(signal.second) if signal is not None else 0.0)
 
 
+def centred(flow: Flow, node: Node) -> bool:
+    """Say whether the rows of an op's weight sum to zero (weight standardisation)."""
+    w = weight_argument(node)
+    return w is not None and w in flow.signals and flow.signals[w].centred
+
+
+def expected_mean_part(flow: Flow, node: Node, x: Tensor) -> float:
+    """Return what a centred weight leaves out of `expected_output`: E[w²] · (Σ x over a window)² / n, averaged."""
+    xi, w = input_argument(node), weight_argument(node)
+    assert xi is not None
+    assert w is not None
+    weight = flow.signals[w]
+    op = OPERATORS[node.op](Call(flow.graph, node, flow.signals, Fixed()), flow.signals[xi], weight)
+    total = float(op.variance(x).square().mean())
+    return weight.average(weight.second) * total / weights_of_one_output(flow, node)
+
+
 def weights_of_one_output(flow: Flow, node: Node) -> int:
     """Return how many weights an output element of a weight op is a sum over, at most (kernel taps times channels)."""
     w, x = weight_argument(node), input_argument(node)

@@ -53,7 +53,7 @@ def plan(
         InputError: if the inputs do not describe a call that the model accepts, or are not finite.
         ModelError: if the model cannot be read.
         CaptureError: if the forward pass cannot be recorded.
-        NoRuleError: with on_unknown="error", or where an op can be neither derived nor probed.
+        NoRuleError: with on_unknown="error", at an op without a rule.
         PlanError: if goal, residual or an override is not known, or the model has no weights.
 
     Examples:
@@ -296,6 +296,8 @@ def _notes(graph: Graph, flow: Flow, chooser: Chooser, entries: Iterable[Entry])
         notes.append(f"{len(kept)} parameters keep their values: {_some([e.name for e in kept])}")
     if flow.probed:
         notes.append(f"measured on random tensors, for want of a rule: {_some(flow.probed)}")
+    if flow.passed:
+        notes.append(f"neither derived nor measured, so taken to pass the signal as it is: {_some(flow.passed)}")
     if chooser.fixed:
         notes.append(f"the graph itself fixes the weight's scale at: {_some(dict.fromkeys(chooser.fixed))}")
     if graph.rung != "meta":
