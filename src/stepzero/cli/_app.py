@@ -11,7 +11,7 @@ import typer
 
 import stepzero
 
-from . import _check, _explain, _fans, _gain, _init, _plan
+from . import _check, _diff, _explain, _fans, _gain, _init, _plan
 from ._guard import INTERRUPTED, guarded
 
 ABOUT = """Set and prove a neural network's state at step zero.
@@ -19,7 +19,7 @@ ABOUT = """Set and prove a neural network's state at step zero.
 MODEL is path/to/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME or hf:path/to/config.json; \
 a factory is a function or class that returns a torch.nn.Module.
 
-Exit codes: 0 fine, 1 a check failed, 2 misuse.
+Exit codes: 0 fine, 1 a check failed or two sides differ, 2 misuse.
 """
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "gain": (_gain.gain, _gain.EXAMPLES),
     "fans": (_fans.fans, _fans.EXAMPLES),
     "explain": (_explain.explain, _explain.EXAMPLES),
+    "diff": (_diff.diff, _diff.EXAMPLES),
 }
 for name, (command, examples) in COMMANDS.items():
     app.command(name, help=unwrapped(command), epilog="\n\n".join(("[bold]Examples[/]", *examples)))(guarded(command))

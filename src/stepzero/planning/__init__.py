@@ -1,6 +1,7 @@
 """A law for each parameter, and why."""
 
 from ._entry import Entry as Entry
+from ._plan import FORMAT as FORMAT
 from ._plan import Plan as Plan
 from ._planner import initialize_ as initialize_
 from ._planner import plan as plan
