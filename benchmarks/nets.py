@@ -113,7 +113,9 @@ class Case:
     name: str
     make: Callable[[], nn.Module]
     shape: Shape
-    within: float  # relative error of the forward second moment that 95 % of its weight ops must meet
+    within: (
+        float | None
+    )  # relative error of the forward second moment that 95 % of its weight ops must meet, if promised
     normalised: bool
 
     def model(self) -> nn.Module:
@@ -140,7 +142,7 @@ ISSUE = (
     Case("VGG-11", library("torchvision:vgg11"), (8, 3, 64, 64), 0.20, False),
     Case("VGG-16", library("torchvision:vgg16"), (8, 3, 64, 64), 0.20, False),
     Case("U-Net, no norm", UNet, (4, 1, 64, 64), 0.20, False),
-    Case("30 plain convolutions", plain, (8, 3, 8, 8), 0.20, False),
+    Case("30 plain convolutions", plain, (8, 3, 8, 8), None, False),
 )
 HELD_OUT = (
     Case("alexnet", library("torchvision:alexnet"), (8, 3, 96, 96), 0.20, False),
