@@ -77,3 +77,19 @@ def test_where_kept_values_take_too_much_memory_the_plan_says_that_they_are_unkn
     assert "values of kept parameters are unknown" in plan.notes[-1]
     monkeypatch.undo()
     assert not any("unknown" in note for note in lookup.plan(lookup.hollow(), ["64x4:int64"], {}, seed=0).notes)
+
+
+def test_a_buffer_that_follows_its_parameters_to_meta_is_built(tmp_path):
+    (tmp_path / "follows.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.inner = torch.nn.Linear(4, 4)\n"
+        "        self.register_buffer('mask', torch.full((4,), 3.0, device=self.inner.weight.device), persistent=False)\n"
+        "    def forward(self, x):\n"
+        "        return self.inner(x) + self.mask\n"
+    )
+    module = Source.of(f"{tmp_path}/follows.py:Net", None, evaluate=False).hollow()
+    assert module.inner.weight.is_meta
+    assert module.mask.tolist() == [3.0] * 4

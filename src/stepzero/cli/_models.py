@@ -37,9 +37,18 @@ class Source:
         return cls(model, key_values(pairs), evaluate)
 
     def hollow(self) -> nn.Module:
-        """Return the model with its buffers, but without memory for its parameters."""
+        """Return the model with its buffers, but without memory for its parameters.
+
+        A constructor that puts a buffer where its parameters are leaves it on meta: then the model is built once for its buffers.
+        """
         with working(f"reading {self.model}"):
-            return network.load_model(self.model, self.arguments, device="meta").train(not self.evaluate)
+            module = network.load_model(self.model, self.arguments, device="meta").train(not self.evaluate)
+        if any(buffer.is_meta for buffer in module.buffers()) and _bytes(module) <= MOST_MEMORY:
+            own = network.buffer_slots(self.real(seed=0))
+            for name, slot in network.buffer_slots(module).items():
+                for owner, attribute in slot.places if slot.tensor.is_meta else ():
+                    owner._buffers[attribute] = own[name].tensor
+        return module
 
     def real(self, seed: int) -> nn.Module:
         """Return the model as its own constructor draws it from torch's generator with this seed."""
