@@ -165,3 +165,10 @@ def test_depthwise_layers_scatter_as_few_weights_do():
         made.apply_(net, seed=seed)
         alarms += not check(net, x, made, backward=False, false_alarms=0.05).ok
     assert alarms <= binom.isf(1e-4, 30, 0.05)
+
+
+def test_a_buffer_without_numbers_is_named_before_anything_runs():
+    net = mlp(2, 16)
+    net.register_buffer("mask", torch.ones(3, device="meta"))
+    with pytest.raises(CheckError, match=r"mask …\) and have no values"):
+        check(net, (4, 20))

@@ -139,7 +139,6 @@ def check(
         _moments(model, graph, plan),
         rules=rules,
         on_unknown=on_unknown,
-        buffers={},
     )
     sites = [Site(node, x, node.outputs[0], axis, centred(flow, node)) for node, x, axis in weight_sites(flow)]
     if not sites:
@@ -154,9 +153,10 @@ def check(
 
 def _require_values(model: nn.Module) -> None:
     hollow = [name for name, p in model.named_parameters() if p.device.type == "meta"]
+    hollow += [name for name, b in model.named_buffers() if b.device.type == "meta"]
     if hollow:
         raise CheckError(
-            f"{len(hollow)} parameters are on the meta device ({hollow[0]} …) and have no values to check. "
+            f"{len(hollow)} parameters or buffers are on the meta device ({hollow[0]} …) and have no values to check. "
             f"Materialise the model first."
         )
 

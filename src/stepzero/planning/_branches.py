@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from stepzero.moments import OPERATORS, weight_argument
+from stepzero.moments import weight_argument
 from stepzero.network import Graph, Node, Ref
+from stepzero.planning._slots import NORMS
 
-NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
 JOINS = frozenset({"add", "sub"})
 
 
@@ -92,6 +92,3 @@ def _reach(graph: Graph, value: int, weights: set[int], stops: frozenset[str]) -
         fresh = [v for v in like if v not in seen]
         seen.update(fresh)
         queue.extend(fresh)
-
-
-__all__ = ["OPERATORS", "Branch", "residual_branches"]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from stepzero.errors import PlanError
 from stepzero.laws import Constant, Law, Normal, Recipe
@@ -33,8 +32,6 @@ class Choice:
     recipe: str
     reasons: tuple[str, ...]
     node: int
-    fans: Fans
-    gain: float
 
 
 @dataclass
@@ -49,9 +46,8 @@ class Chooser:
     overrides: Mapping[str, Override]
     given: frozenset[str]
     constants: frozenset[str]
-    shapes: Mapping[str, tuple[int, ...]]
     choices: dict[str, Choice] = field(default_factory=dict)
-    scales: dict[str, tuple[Tensor, Tensor] | float] = field(default_factory=dict)
+    scales: dict[str, float] = field(default_factory=dict)
     fans: dict[int, tuple[Fans, float]] = field(default_factory=dict)  # by node: fans and input second moment
     fixed: list[str] = field(default_factory=list)  # places where the graph fixes a weight's scale
 
@@ -67,9 +63,7 @@ class Chooser:
             return weight
         if name not in self.scales:
             self._choose(call, weight, load, fans)
-        second = self.scales[name]
-        assert isinstance(second, float)
-        return weight.scaled(second)
+        return weight.scaled(self.scales[name])
 
     def _choose(self, call: Call, weight: Signal, load: Load, fans: Fans) -> None:
         name = weight.knob.parameter if weight.knob else ""
@@ -78,7 +72,7 @@ class Chooser:
             law: Law = override.choice.law(fans)
             second = law.variance + law.mean**2
             why = f"override {override.pattern!r}: {override.choice!r}"
-            self._keep(name, call, law, second, fans, override.choice.kind, (why,))
+            self._keep(name, call, law, second, override.choice.kind, (why,))
             return
         target = self.targets.get(call.node.id, Target())
         per_unit = weight.average(weight.second) * load.second
@@ -90,14 +84,11 @@ class Chooser:
             per_unit = weight.average(weight.second) * max(load.fan, 1.0)
         second = target.second_moment / per_unit
         law = Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
-        self._keep(name, call, law, second, fans, target.recipe, _reasons(call, load, target, law))
+        self._keep(name, call, law, second, target.recipe, _reasons(call, load, target, law))
 
-    def _keep(
-        self, name: str, call: Call, law: Law, second: float, fans: Fans, recipe: str, reasons: tuple[str, ...]
-    ) -> None:
-        gain = math.sqrt(max(second, 0.0) * fans.fan_in) if name not in self.constants else math.nan
+    def _keep(self, name: str, call: Call, law: Law, second: float, recipe: str, reasons: tuple[str, ...]) -> None:
         self.scales[name] = float(second)
-        self.choices[name] = Choice(law, recipe, reasons, call.node.id, fans, gain)
+        self.choices[name] = Choice(law, recipe, reasons, call.node.id)
 
     def _fans(self, call: Call, load: Load) -> Fans:
         """fan_out / fan_in = elements out / elements in, for any linear op (each path counted from both ends)."""

@@ -111,13 +111,7 @@ def draft(
     given = {name: _moments(graph, use, name, law, tensors) for name, (law, *_) in basics.items()}
     constants = frozenset(n for n, s in use.items() if _role(s) != "weight")
     free = {name: _unit() for name in use if name not in given}
-    chooser = Chooser(
-        _targets(graph, policy),
-        chosen,
-        frozenset(given),
-        constants,
-        {n: graph.values[graph.parameters[n]].shape for n in use},
-    )
+    chooser = Chooser(_targets(graph, policy), chosen, frozenset(given), constants)
     flow = propagate(
         graph, real_tensors(model, call), given | free, weights=chooser, rules=rules, on_unknown=on_unknown
     )
