@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero import errors as errors
     from stepzero import init as init
     from stepzero import laws as laws
+    from stepzero import streams as streams
     from stepzero import theory as theory
     from stepzero.checking import Check as Check
     from stepzero.checking import check as check
@@ -51,6 +52,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import variance_scaling as variance_scaling
     from stepzero.laws import xavier_normal as xavier_normal
     from stepzero.laws import xavier_uniform as xavier_uniform
+    from stepzero.moments import RULES as RULES
     from stepzero.planning import Entry as Entry
     from stepzero.planning import Plan as Plan
     from stepzero.planning import initialize_ as initialize_
@@ -71,6 +73,7 @@ _HOMES = MappingProxyType(
         "errors": "stepzero.errors",
         "init": "stepzero.init",
         "laws": "stepzero.laws",
+        "streams": "stepzero.streams",
         "theory": "stepzero.theory",
         # plans
         "Entry": "stepzero.planning",
@@ -80,6 +83,7 @@ _HOMES = MappingProxyType(
         "check": "stepzero.checking",
         "initialize_": "stepzero.planning",
         "plan": "stepzero.planning",
+        "RULES": "stepzero.moments",
         "diff": "stepzero.filling",
         "materialize_": "stepzero.filling",
         "save": "stepzero.filling",
