@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.filling import materialize_ as materialize_
     from stepzero.filling import save as save
     from stepzero.laws import Constant as Constant
+    from stepzero.laws import Copy as Copy
     from stepzero.laws import DeltaOrthogonal as DeltaOrthogonal
     from stepzero.laws import Dirac as Dirac
     from stepzero.laws import Identity as Identity
@@ -31,9 +32,11 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import LeCun as LeCun
     from stepzero.laws import Normal as Normal
     from stepzero.laws import Orthogonal as Orthogonal
+    from stepzero.laws import Parts as Parts
     from stepzero.laws import Sparse as Sparse
     from stepzero.laws import TruncatedNormal as TruncatedNormal
     from stepzero.laws import Uniform as Uniform
+    from stepzero.laws import Values as Values
     from stepzero.laws import VarianceScaling as VarianceScaling
     from stepzero.laws import Xavier as Xavier
     from stepzero.laws import delta_orthogonal as delta_orthogonal
@@ -53,6 +56,7 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import xavier_normal as xavier_normal
     from stepzero.laws import xavier_uniform as xavier_uniform
     from stepzero.moments import RULES as RULES
+    from stepzero.network import build as build
     from stepzero.planning import Entry as Entry
     from stepzero.planning import Plan as Plan
     from stepzero.planning import initialize_ as initialize_
@@ -79,6 +83,7 @@ _HOMES = MappingProxyType(
         "Entry": "stepzero.planning",
         "Plan": "stepzero.planning",
         "Receipt": "stepzero.filling",
+        "build": "stepzero.network",
         "Check": "stepzero.checking",
         "check": "stepzero.checking",
         "initialize_": "stepzero.planning",
@@ -113,15 +118,18 @@ _HOMES = MappingProxyType(
         "gain": "stepzero.theory",
         # laws
         "Constant": "stepzero.laws",
+        "Copy": "stepzero.laws",
         "DeltaOrthogonal": "stepzero.laws",
         "Dirac": "stepzero.laws",
         "Identity": "stepzero.laws",
         "Kept": "stepzero.laws",
         "Normal": "stepzero.laws",
         "Orthogonal": "stepzero.laws",
+        "Parts": "stepzero.laws",
         "Sparse": "stepzero.laws",
         "TruncatedNormal": "stepzero.laws",
         "Uniform": "stepzero.laws",
+        "Values": "stepzero.laws",
         # recipes
         "Kaiming": "stepzero.laws",
         "LeCun": "stepzero.laws",

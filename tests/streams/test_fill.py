@@ -10,15 +10,18 @@ from stepzero import streams
 from stepzero.errors import LawError, SeedError
 from stepzero.laws import (
     Constant,
+    Copy,
     DeltaOrthogonal,
     Dirac,
     Identity,
     Kept,
     Normal,
     Orthogonal,
+    Parts,
     Sparse,
     TruncatedNormal,
     Uniform,
+    Values,
 )
 from stepzero.streams import Region
 
@@ -28,6 +31,14 @@ MATRICES = (Orthogonal(1.5), Orthogonal(1.0, 2), Sparse(0.3, 0.1), Identity(2.0)
 KERNELS = (DeltaOrthogonal(1.0), Dirac(2), Orthogonal(1.0))
 CASES = [(law, (8, 6)) for law in ELEMENTWISE + MATRICES] + [(law, (8, 4, 3, 3)) for law in KERNELS + ELEMENTWISE[:1]]
 CASES += [(Orthogonal(1.0), (4, 3, 3)), (Orthogonal(1.0, 2), (4, 9))]  # wide
+COMPOSED = (
+    Parts((((), Normal(0.5, 1.0)), (((2, 5), (1, 3)), Uniform(-0.1, 0.1)), (((0, 1),), Constant(0.0)))),
+    Parts.stacked([Normal(0.5), Identity(2.0)], [3, 5]),
+    Copy("other", TruncatedNormal(0.02)),
+    Copy("other", Parts.stacked([Normal(0.5), Constant(1.0)], [2, 6])),
+    Values.of(np.arange(48.0).reshape(8, 6) / 7),
+)
+CASES += [(law, (8, 6)) for law in COMPOSED]
 
 
 def at_vector_indices(law, case, engine):
@@ -193,3 +204,38 @@ def test_bad_arrays_are_refused_before_anything_is_written():
     with pytest.raises(LawError, match="engine='fast' is unknown"):
         streams.fill(zeros, Normal(1.0), 0, "w", engine="fast")
     assert not zeros.any()
+
+
+def test_parts_of_one_draw_keep_the_values_of_the_whole_tensor():
+    whole = streams.draw(Normal(0.5), (8, 6), 3, "w")
+    parts = streams.draw(Parts((((), Normal(0.5)), (((0, 1),), Constant(0.0)))), (8, 6), 3, "w")
+    np.testing.assert_array_equal(parts[1:], whole[1:])
+    assert not parts[0].any()
+
+
+def test_matrices_in_boxes_are_matrices_and_differ():
+    packed = streams.draw(Parts.stacked([Orthogonal()] * 3, [4] * 3), (12, 4), 3, "in_proj", "float64").reshape(3, 4, 4)
+    for matrix in packed:
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(4), atol=1e-6)
+    assert abs(packed[0] - packed[1]).max() > 0.1
+
+
+def test_a_shard_of_matrices_in_boxes_is_that_of_the_whole():
+    law = Parts((((), Normal(1.0)), (((2, 8), (1, 5)), Orthogonal())))
+    whole = streams.draw(law, (9, 6), 3, "w")
+    shard = np.empty((4, 3), np.float32)
+    streams.fill(shard, law, 3, "w", Region((9, 6))[1:9:2, 0:6:2])
+    np.testing.assert_array_equal(shard, whole[1:9:2, 0:6:2])
+
+
+def test_a_copy_has_the_values_of_the_other_parameter():
+    assert (streams.draw(Copy("a", Normal(1.0)), (5,), 1, "b") == streams.draw(Normal(1.0), (5,), 1, "a")).all()
+
+
+def test_parts_that_a_format_cannot_hold_are_refused():
+    with pytest.raises(LawError, match="cannot hold Constant"):
+        streams.draw(Parts.stacked([Constant(1.0), Constant(1e9)], [1, 1]), (2,), 0, "w", "float16")
+    with pytest.raises(LawError, match="not defined for complex64"):
+        streams.draw(Parts.stacked([Orthogonal()], [2]), (2, 2), 0, "w", "complex64")
+    with pytest.raises(LawError, match="cannot hold Values"):
+        streams.draw(Values.of(np.array([1e6])), (1,), 0, "w", "float16")

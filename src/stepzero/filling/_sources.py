@@ -52,7 +52,7 @@ class Source:
     def _regions(self, law: Law) -> Iterator[streams.Region]:
         """Yield the parts that are made at a time; laws of whole matrices are made as a whole."""
         whole = streams.Region(self.spec.shape)
-        if whole.size and isinstance(law, streams.WHOLE):
+        if whole.size and streams.made_whole(law):
             yield whole
         elif whole.size:
             yield from (whole[cut] for cut in whole.pieces(CHUNK))

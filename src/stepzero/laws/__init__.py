@@ -16,6 +16,9 @@ from ._arrays import variance_scaling as variance_scaling
 from ._arrays import xavier_normal as xavier_normal
 from ._arrays import xavier_uniform as xavier_uniform
 from ._base import Law as Law
+from ._composed import Copy as Copy
+from ._composed import Parts as Parts
+from ._composed import Values as Values
 from ._elementwise import Constant as Constant
 from ._elementwise import Kept as Kept
 from ._elementwise import Normal as Normal

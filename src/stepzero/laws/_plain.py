@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from stepzero.errors import LawError
 
 from ._base import Law
+from ._composed import Copy, Parts, Values, decoded
 from ._elementwise import Constant, Kept, Normal, Sparse, TruncatedNormal, Uniform
 from ._matrices import DeltaOrthogonal, Dirac, Identity, Orthogonal
 
@@ -26,6 +27,9 @@ LAWS: Mapping[str, type[Law]] = MappingProxyType(
             Identity,
             Sparse,
             Constant,
+            Values,
+            Parts,
+            Copy,
             Kept,
         )
     }
@@ -47,6 +51,8 @@ def from_dict(data: Mapping[str, Any]) -> Law:
     if kind not in LAWS:
         raise LawError(f"law={kind!r} is not a law. Choose one of {', '.join(LAWS)}.")
     law = LAWS[kind]
+    if kind in NESTED:
+        return _nested(kind, settings)
     known = {field.name for field in fields(law)}
     if unknown := sorted(settings.keys() - known):
         raise LawError(f"{kind}: unknown setting {unknown[0]!r}. It takes {', '.join(sorted(known)) or 'none'}.")
@@ -54,3 +60,29 @@ def from_dict(data: Mapping[str, Any]) -> Law:
         return law(**settings)
     except TypeError as error:
         raise LawError(f"{kind}: {error}. It takes {', '.join(sorted(known))}.") from None
+
+
+def _nested(kind: str, settings: dict[str, Any]) -> Law:
+    try:
+        return NESTED[kind](settings)
+    except LawError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise LawError(
+            f"{kind}: {error!r} in {sorted(settings)}. It takes what to_dict() of such a law gives."
+        ) from None
+
+
+def _parts(settings: dict[str, Any]) -> Law:
+    parts = [dict(part) for part in settings["parts"]]
+    return Parts(tuple((part.pop("box"), from_dict(part)) for part in parts))
+
+
+# Laws whose plain data holds other laws, or bytes.
+NESTED: Mapping[str, Callable[[dict[str, Any]], Law]] = MappingProxyType(
+    {
+        "parts": _parts,
+        "copy": lambda settings: Copy(settings["of"], from_dict(settings["as"])),
+        "values": lambda settings: Values(settings["shape"], settings["dtype"], decoded(settings["data"])),
+    }
+)

@@ -10,6 +10,7 @@ from ._engine import engine as engine
 from ._fill import WHOLE as WHOLE
 from ._fill import draw as draw
 from ._fill import fill as fill
+from ._fill import made_whole as made_whole
 from ._fill import plain as plain
 from ._fill import require_drawable as require_drawable
 from ._key import SPEC as SPEC

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from stepzero.errors import LawError
 from stepzero.laws import (
     Constant,
+    Copy,
     DeltaOrthogonal,
     Dirac,
     Identity,
     Law,
     Normal,
     Orthogonal,
+    Parts,
     Sparse,
     TruncatedNormal,
     Uniform,
+    Values,
 )
 
 from ._draws import DRAWS, draw_of
@@ -80,8 +83,9 @@ def fill(
     _require_writable(array, region)
     key(seed, name)
     job = Job(array, region, plain(law), seed, name, kind, _engine(engine, region.size), threads)
-    for part in job.split() if region.size else ():
-        WRITERS[type(part.law)](part)
+    for simple in job.simple() if region.size else ():
+        for part in simple.split():
+            WRITERS[type(part.law)](part)
 
 
 def draw(
@@ -105,6 +109,13 @@ def draw(
 def require_drawable(law: Law, shape: tuple[int, ...], kind: Storage | str) -> None:
     """Raise LawError unless a tensor of this shape and number format can follow the law."""
     found = storage(kind) if isinstance(kind, str) else kind
+    if isinstance(law, Copy):
+        return require_drawable(law.law, shape, found)
+    if isinstance(law, Parts):
+        law.require(shape)
+        for held, part in law.boxes(shape):
+            require_drawable(part, tuple(map(len, held)), found)
+        return None
     if type(law) not in WRITERS:
         raise LawError(
             f"{law!r} has no values to draw. Laws that do: {', '.join(known.__name__ for known in WRITERS)}."
@@ -115,11 +126,18 @@ def require_drawable(law: Law, shape: tuple[int, ...], kind: Storage | str) -> N
     require_fit(law, found.name, shape)
     if type(simple := plain(law)) in DRAWS:
         draw_of(simple)
+    return None
 
 
 def plain(law: Law) -> Law:
     """Return the constant that a law without spread is; any other law as it is."""
     return Constant(law.mean) if type(law) in DRAWS and law.std == 0 else law
+
+
+def made_whole(law: Law) -> bool:
+    """Say whether elements of a law, or of some part of it, depend on one another."""
+    parts = (law,) if not isinstance(law, Parts) else tuple(part for _, part in law.parts)
+    return made_whole(law.law) if isinstance(law, Copy) else any(isinstance(part, WHOLE) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +153,28 @@ class Job:
     engine: Engine
     threads: int | None
     purpose: Purpose | None = None
+
+    def simple(self) -> Iterator[Job]:
+        """Yield the jobs of one law each that make up one of parts, or of a copy."""
+        if isinstance(self.law, Copy):
+            yield from replace(self, law=plain(self.law.law), name=self.law.of).simple()
+        elif isinstance(self.law, Parts):
+            for held, law in self.law.boxes(self.region.full_shape):
+                part = self._part(held, plain(law))
+                yield from [part] if part.region.size else []
+        else:
+            yield self
+
+    def _part(self, held: tuple[range, ...], law: Law) -> Job:
+        """Return the job of what this one holds of a box. Laws that know positions or shapes see the box as a tensor."""
+        cut = tuple(_within(mine, box) for mine, box in zip(self.region.axes, held, strict=True))
+        at: Any = (*cut, ...)
+        array, region, name = self.array[at], self.region[cut], self.name
+        if type(law) not in DRAWS and not isinstance(law, Constant):
+            axes = (range(r.start - b.start, r.stop - b.start, r.step) for r, b in zip(region.axes, held, strict=True))
+            region = Region(tuple(map(len, held)), tuple(axes))
+            name = f"{name}[{','.join(f'{box.start}:{box.stop}' for box in held)}]"
+        return replace(self, array=array, region=region, law=law, name=name)
 
     def split(self) -> list[Job]:
         """Return the real jobs that make up a complex one: two streams, each with half of the variance."""
@@ -158,6 +198,25 @@ class Job:
         self.engine.bfloat16(values.ravel(), bits.reshape(-1))
         if bits is not view:
             view[...] = bits
+
+
+def _within(held: range, box: range) -> slice:
+    """Return which of the positions held lie in a box: a run of them, since they are evenly spaced."""
+    ascending = held if held.step > 0 else held[::-1]
+    first = max(0, -(-(box.start - ascending.start) // ascending.step))
+    last = max(first, min(len(ascending), -(-(box.stop - ascending.start) // ascending.step)))
+    return slice(first, last) if held.step > 0 else slice(len(held) - last, len(held) - first)
+
+
+def _given(job: Job) -> None:
+    """Write given numbers."""
+    at = np.ix_(*(np.asarray(held, np.int64) for held in job.region.axes))
+    law: Any = job.law
+    values = law.array[at] if job.region.axes else law.array
+    if job.kind.name == "bfloat16":
+        job.store(job.array, np.ascontiguousarray(values, np.float32).reshape(job.array.shape))
+    else:
+        job.array[...] = values
 
 
 def _drawn(job: Job) -> None:
@@ -219,7 +278,7 @@ WRITERS: Mapping[type[Law], Callable[[Job], None]] = MappingProxyType({
     # drawn alike and independently
     Normal: _drawn, Uniform: _drawn, TruncatedNormal: _drawn,
     # one value
-    Constant: _constant,
+    Constant: _constant, Values: _given,
     # patterns
     Dirac: _made(dirac), Identity: _made(identity), Sparse: _made(sparse, whole=True),
     # matrices

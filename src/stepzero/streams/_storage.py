@@ -12,7 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stepzero.errors import LawError
-from stepzero.laws import Constant, DeltaOrthogonal, Identity, Law, Normal, Orthogonal, Sparse, TruncatedNormal, Uniform
+from stepzero.laws import (
+    Constant,
+    DeltaOrthogonal,
+    Identity,
+    Law,
+    Normal,
+    Orthogonal,
+    Sparse,
+    TruncatedNormal,
+    Uniform,
+    Values,
+)
 
 LARGEST_SIGMA = 6.24  # no normal value lies further out: the last quantile level is at 6.2303
 
@@ -94,6 +105,7 @@ _EXTENT: Mapping[type[Law], Callable[[Any, tuple[int, ...]], Extent]] = MappingP
     Uniform: lambda law, _: (law.mean, law.std, max(abs(law.low), abs(law.high))),
     Constant: lambda law, _: (law.value, 0.0, abs(law.value)),
     Identity: lambda law, _: (law.gain, 0.0, abs(law.gain)),
+    Values: lambda law, _: (0.0, 0.0, float(abs(law.array).max(initial=0.0))),
     Orthogonal: _matrix, DeltaOrthogonal: _matrix, Sparse: _matrix,
 })  # fmt: skip
 
