@@ -32,6 +32,7 @@ class Choice:
     recipe: str
     reasons: tuple[str, ...]
     node: int
+    why: str = ""
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Chooser:
     overrides: Mapping[str, Override]
     given: frozenset[str]
     constants: frozenset[str]
+    levels: Mapping[str, float] = field(default_factory=dict)  # factors on the targets, by parameter
     choices: dict[str, Choice] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     fans: dict[int, tuple[Fans, float]] = field(default_factory=dict)  # by node: fans and input second moment
@@ -82,7 +84,7 @@ class Chooser:
             )
         if per_unit <= 0.0:  # a dead input: nothing to hold, so take it as if it had second moment 1
             per_unit = weight.average(weight.second) * max(load.fan, 1.0)
-        second = target.second_moment / per_unit
+        second = target.second_moment * self.levels.get(name, 1.0) / per_unit
         law = Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
         self._keep(name, call, law, second, target.recipe, _reasons(call, load, target, law))
 

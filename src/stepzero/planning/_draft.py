@@ -1,0 +1,118 @@
+"""A plan in the making: what is given, what is open, and one walk of the signal for each set of levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from stepzero.errors import PlanError
+from stepzero.moments import Flow, OnUnknown, Rule, propagate
+from stepzero.network import Graph, ModelInputs
+
+from ._branches import residual_branches
+from ._chooser import Chooser, Target
+from ._given import Given, given_laws, open_scale, parameter_moments, role_of
+from ._overrides import Override, read_overrides
+from ._own import Basic, with_own
+from ._policies import ResidualPolicy
+from ._slots import Slot, slots
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A captured model, with everything decided that needs no signal."""
+
+    graph: Graph
+    use: Mapping[str, list[Slot]]  # by canonical parameter name
+    given: Mapping[str, Given]
+    moments: Mapping[str, tuple[Tensor, Tensor]]  # of every parameter; open ones at second moment 1
+    overrides: Mapping[str, Override]
+    targets: Mapping[int, Target]
+    inputs: Mapping[str, Tensor]
+    rules: Mapping[str, Rule]
+    on_unknown: OnUnknown
+
+    def walk(self, levels: Mapping[str, float] | None = None) -> Walked:
+        """Follow the signal and choose every open law on the way.
+
+        Args:
+            levels: Factors on the second moment that an open weight is planned to put out, by parameter; 1 if not listed.
+        """
+        constants = frozenset(name for name, uses in self.use.items() if role_of(uses) != "weight")
+        chooser = Chooser(self.targets, self.overrides, frozenset(self.given), constants, levels or {})
+        flow = propagate(
+            self.graph, self.inputs, self.moments, weights=chooser, rules=self.rules, on_unknown=self.on_unknown
+        )
+        return Walked(chooser, flow)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """One walk: what was chosen, and what is predicted of it."""
+
+    chooser: Chooser
+    flow: Flow
+
+
+def begin(
+    model: nn.Module,
+    call: ModelInputs,
+    graph: Graph,
+    overrides: Iterable[tuple[str, Any]] | None,
+    residual: ResidualPolicy,
+    rules: Mapping[str, Rule],
+    on_unknown: OnUnknown,
+    own: Mapping[str, Basic],
+    goal: str,
+) -> Draft:
+    """Return the draft of a captured model.
+
+    Raises:
+        PlanError: if it has no parameters, or an override does not fit.
+    """
+    use = slots(graph)
+    if not use:
+        raise PlanError(f"{type(model).__name__} has no parameters: there is nothing to plan.")
+    chosen = read_overrides(overrides, list(use))
+    ruled = given_laws(graph, use, chosen, {})
+    laws = with_own({n: g[:3] for n, g in ruled.items()}, own, chosen, everything=goal == "own")
+    given = {n: ruled[n] if n in ruled and ruled[n].law is b[0] else Given(*b) for n, b in laws.items() if n in use}
+    draft = Draft(
+        graph, use, given, {}, chosen, _targets(graph, residual), real_tensors(model, call), rules, on_unknown
+    )
+    return replace(draft, moments=_moments(draft, model))
+
+
+def real_tensors(model: nn.Module, call: ModelInputs) -> dict[str, Tensor]:
+    """Return the floating inputs that come with numbers, by name."""
+    named = call.named(model.forward)
+    return {
+        name: t
+        for name, t in named.items()
+        if isinstance(t, Tensor) and t.is_floating_point() and t.device.type != "meta"
+    }
+
+
+def _moments(draft: Draft, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    held = dict(model.named_parameters(remove_duplicate=False))
+    graph = draft.graph
+    known = {
+        name: parameter_moments(
+            g.law, graph.values[graph.parameters[name]].shape, draft.use[name], held.get(name)
+        )
+        for name, g in draft.given.items()
+    }  # fmt: skip
+    return known | {name: open_scale() for name in draft.use if name not in known}
+
+
+def _targets(graph: Graph, policy: ResidualPolicy) -> dict[int, Target]:
+    """Return the target of each weight op that ends a residual branch."""
+    found = {}
+    for branch in residual_branches(graph):
+        why = f"{policy.reason.format(depth=branch.depth)} ({policy.source})"
+        for node in branch.ends:
+            found[node] = Target(policy.second_moment(branch.depth) / len(branch.ends), why, f"residual {policy.name}")
+    return found

@@ -1,0 +1,177 @@
+"""The author's own init as laws: from what `build` recorded of the constructor, or read from values where that is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from stepzero.errors import LawError, PlanError
+from stepzero.laws import Copy, Kept, Law, Parts, Values
+from stepzero.network import Origin, Part, Recording, Slot, buffer_slots, parameter_slots, recording
+from stepzero.planning._entry import Entry
+from stepzero.planning._overrides import Override, read_overrides
+from stepzero.planning._plan import Plan
+
+Basic = tuple[Law, str, tuple[str, ...]]  # law, recipe, reasons
+UNKNOWN = "its values are on meta, and the model was not built with stepzero.build: nothing is known of them"
+REAL_VALUES = "its values were there already: the recording is not of this tensor"
+
+
+def own_laws(model: nn.Module) -> dict[str, Basic]:
+    """Return the law of each parameter, and of each buffer that was drawn, as the model's author meant it.
+
+    What is not known is `Kept`, with the reason.
+    """
+    found = recording(model)
+    laws = {name: _law(slot, found) for name, slot in parameter_slots(model).items()}
+    return laws | {name: own for name, own in drawn_buffers(model).items() if _is_persistent(model, name)}
+
+
+def drawn_buffers(model: nn.Module) -> dict[str, Basic]:
+    """Return the laws of the buffers on meta that the constructor drew, as far as they are known."""
+    found: Mapping[str, Origin] = recording(model) or {}
+    meta = {name: slot for name, slot in buffer_slots(model).items() if slot.tensor.is_meta and name in found}
+    laws = {name: from_origin(found[name], slot, found) for name, slot in meta.items()}
+    return {name: own for name, own in laws.items() if not isinstance(own[0], Kept)}
+
+
+def with_own(
+    basics: Mapping[str, Basic], own: Mapping[str, Basic], chosen: Iterable[str], *, everything: bool
+) -> dict[str, Basic]:
+    """Return the laws known in advance, where the author's own stand in for those that the planner has not got.
+
+    Args:
+        basics: Laws by the planner and the user.
+        own: The author's.
+        chosen: Names that the user has decided about.
+        everything: Whether the author's laws stand in for the planner's too, and not only for `Kept`.
+    """
+    left = {name: basic for name, basic in basics.items() if everything is False or name in chosen}
+    for name, basic in own.items():
+        kept = name not in left or isinstance(left[name][0], Kept)
+        known = everything or (name in left and not isinstance(basic[0], Kept))
+        if name not in chosen and kept and known:
+            left[name] = basic
+    return left
+
+
+def with_unreached(
+    entries: Iterable[Entry], model: nn.Module, own: Mapping[str, Basic], chosen: Iterable[str]
+) -> tuple[Entry, ...]:
+    """Return the entries of a plan, with the author's laws for what no signal reached, and for buffers that were drawn."""
+    given = tuple(entries)
+    known = {name: basic for name, basic in own.items() if not isinstance(basic[0], Kept)}
+    names = {entry.name for entry in given}
+    return (
+        *(
+            replace(entry, law=known[entry.name][0], recipe="own", reasons=known[entry.name][2])
+            if isinstance(entry.law, Kept) and entry.name in known and entry.name not in chosen
+            else entry
+            for entry in given
+        ),
+        *(
+            own_entry(slot, known[name])
+            for name, slot in buffer_slots(model).items()
+            if name in known and name not in names
+        ),
+    )
+
+
+def plan_without_inputs(model: nn.Module, overrides: Iterable[tuple[str, Any]] | None) -> Plan:
+    """Return the author's own init as a plan without predictions: no forward pass is read.
+
+    Raises:
+        PlanError: if an override is a recipe, which needs the fans that a forward pass tells.
+    """
+    own, slots = own_laws(model), parameter_slots(model) | buffer_slots(model)
+    chosen = read_overrides(overrides, list(own))
+    laws = {name: _overridden(chosen[name]) if name in chosen else basic for name, basic in own.items()}
+    entries = tuple(own_entry(slots[name], basic) for name, basic in laws.items())
+    return Plan(entries, goal="own", model=type(model).__name__, notes=own_notes(model, laws))
+
+
+def own_entry(slot: Slot, basic: Basic) -> Entry:
+    """Return the entry of a tensor that no forward pass was followed to."""
+    law, recipe, reasons = basic
+    dtype, module = str(slot.tensor.dtype), slot.name.rpartition(".")[0]
+    return Entry(slot.name, tuple(slot.tensor.shape), dtype, law, recipe, reasons, module=module)
+
+
+def own_notes(model: nn.Module, laws: Mapping[str, Basic]) -> tuple[str, ...]:
+    """Return what a reader should know about where the author's laws come from."""
+    found, unread = recording(model), [name for name, (law, *_) in laws.items() if isinstance(law, Kept)]
+    notes = [f"{len(unread)} of {len(laws)} keep their values, since their law is not known: {_some(unread)}"] * bool(
+        unread
+    )
+    if found is None:
+        notes.append("laws read from values, not from the constructor: stepzero.build(factory) records what it draws")
+    elif found.rung == "real":
+        notes.append("the constructor reads random numbers: it was run for real, and recorded so")
+    return (*notes, *(f"assumed while building: {what}" for what in (found.assumed if found else ())))
+
+
+def from_origin(origin: Origin, slot: Slot, found: Mapping[str, Origin]) -> Basic:
+    """Return what a recording says of a tensor, as a law with its history."""
+    if not origin.known:
+        return Kept(), "kept", (f"its law is not known: {origin.reason}", *_told(origin))
+    try:
+        law = _as_law(origin, found.get(origin.copy_of))
+        law.require(tuple(slot.tensor.shape))
+    except LawError as error:
+        return Kept(), "kept", (f"its law cannot be drawn: {error}", *_told(origin))
+    same = (f"the same draw as {origin.copy_of}",) if isinstance(law, Copy) else ()
+    return law, "own", same + _told(origin)
+
+
+def _law(slot: Slot, found: Recording | None) -> Basic:
+    origin = found.get(slot.name) if found is not None else None
+    if found is not None and origin is not None and origin.shape == tuple(slot.tensor.shape):
+        return from_origin(origin, slot, found)
+    return Kept(), "kept", (UNKNOWN if slot.tensor.is_meta else REAL_VALUES,)
+
+
+def _as_law(origin: Origin, owner: Origin | None) -> Law:
+    if origin.law is not None:
+        same = owner is not None and owner.law == origin.law and owner.shape == origin.shape
+        return Copy(origin.copy_of, origin.law) if same else origin.law
+    if len(origin.parts) == 1:
+        return _of_part(origin.parts[0])
+    return Parts(tuple((tuple((cut.start, cut.stop) for cut in part.where), _of_part(part)) for part in origin.parts))
+
+
+def _of_part(part: Part) -> Law:
+    if part.law is not None:
+        return part.law
+    assert part.values is not None
+    numbers = part.values.detach().cpu()
+    if numbers.is_complex() or not bool(numbers.isfinite().all()):
+        raise LawError("complex numbers and infinities are no law yet; give the parameter its value (values={…}).")
+    return Values.of(numbers.to(torch.promote_types(numbers.dtype, torch.float32)).numpy())
+
+
+def _told(origin: Origin) -> tuple[str, ...]:
+    """Return the writes of a tensor in order, each once."""
+    lines = dict.fromkeys(origin.history)
+    return tuple(line if place == 0 else f"then {line}" for place, line in enumerate(lines))
+
+
+def _overridden(override: Override) -> Basic:
+    if not isinstance(override.choice, Law):
+        raise PlanError(
+            f"override {override.pattern!r}: {override.choice!r} needs fans, and without inputs there are none. "
+            "Give inputs, or a law such as Normal(0.02)."
+        )
+    return override.choice, "override", (f"override {override.pattern!r}",)
+
+
+def _is_persistent(model: nn.Module, name: str) -> bool:
+    slot = buffer_slots(model)[name]
+    return any(attribute not in module._non_persistent_buffers_set for module, attribute in slot.places)
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
