@@ -153,7 +153,7 @@ def test_numbers_that_follow_from_constants_are_kept():
 
 def test_history_tells_every_write_with_its_line():
     history = of(inplace(lambda w: w.normal_().mul_(2.0))).history
-    assert [line.split(" at ")[0] for line in history] == ["normal", "mul"]
+    assert [line.split(" at ")[0] for line in history] == ["normal(mean=0, std=1)", "mul(other=2)"]
     assert all(Path(__file__).name in line for line in history)
 
 

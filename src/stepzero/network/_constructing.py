@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +28,7 @@ class LineScope(Scope):
         frame = sys._getframe(1)
         while frame is not None and _is_plumbing(frame.f_code.co_filename):
             frame = frame.f_back  # type: ignore[assignment]
-        return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+        return f"{short_path(frame.f_code.co_filename)}:{frame.f_lineno}" if frame is not None else ""
 
 
 def _is_plumbing(file: str) -> bool:
@@ -36,11 +39,20 @@ def _is_plumbing(file: str) -> bool:
     )
 
 
+@lru_cache(maxsize=4096)
+def short_path(file: str) -> str:
+    """Return a file as its package names it, or from the current folder on: a plan is to read the same on every machine."""
+    for home in sorted((home for home in (*sys.path, str(Path.cwd())) if len(home) > 1), key=len, reverse=True):
+        if file.startswith(home.rstrip("/\\") + os.sep):
+            return Path(file).relative_to(home).as_posix()
+    return file
+
+
 def line_of(error: BaseException) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         if not _is_plumbing(trace.tb_frame.f_code.co_filename):
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            place = f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from stepzero.errors import ModelError
 from stepzero.laws import Constant, Normal, TruncatedNormal, Uniform
 from stepzero.network._boxes import covers
 from stepzero.network._contents import Content, Empty, Mixed, Numbers, Unread, law_of, settled
-from stepzero.network._graph import Graph
+from stepzero.network._graph import Graph, Node
 from stepzero.network._init_rules import RULES
 from stepzero.network._names import buffer_slots, parameter_slots
 from stepzero.network._origin import Origin, Part
@@ -55,8 +57,15 @@ def origins(model: nn.Module, recorder: Recorder, unsure: dict[int, str]) -> dic
 def _origin(held: _Held, reader: Reader, recorder: Recorder, copy_of: str) -> Origin:
     shape, parts = tuple(held.tensor.shape), _parts(reader.content(held.value), tuple(held.tensor.shape))
     nodes = [reader.graph.producer(write.value) for write in recorder.writer.tape.writes(held.tensor)]
-    history = tuple(f"{node.op} at {node.line}" for node in nodes if node is not None)
+    history = tuple(_told(node) for node in nodes if node is not None)
     return Origin(held.name, shape, held.tensor.dtype, held.parameter, parts, history, copy_of)
+
+
+def _told(node: Node) -> str:
+    """Return an op with its numbers and the line that ran it: `normal_(mean=0, std=0.02) at timm/layers/weight_init.py:50`."""
+    numbers = ((name, thing) for name, thing in node.arguments.items() if isinstance(thing, (int, float)))
+    settings = ", ".join(f"{name}={thing:.6g}" for name, thing in numbers)
+    return f"{node.op.removeprefix('init::')}({settings}) at {node.line}"
 
 
 def _parts(content: Content, shape: tuple[int, ...]) -> tuple[Part, ...]:
@@ -85,8 +94,13 @@ def _part(content: Content, shape: tuple[int, ...]) -> Part:
 
 def _draw(graph: Graph, value: int) -> int | None:
     """Return the random node whose numbers a value holds unchanged, or None."""
-    node = graph.producer(value)
+    node, size = graph.producer(value), math.prod(graph.values[value].shape)
     while node is not None and not node.random:
-        place = {"copy": "src", "alias_update": "new", "clone": "self", "detach": "self", "view": "self"}.get(node.op)
+        place = SOURCES.get(node.op)
         node = None if place is None else graph.producer(node.arguments[place].id)
-    return None if node is None else node.id
+    whole = node is not None and math.prod(graph.values[node.outputs[0]].shape) == size
+    return node.id if node is not None and whole else None
+
+
+# Ops whose result holds the numbers of an argument unchanged, and which.
+SOURCES = MappingProxyType({"copy": "src", "alias_update": "new", "clone": "self", "detach": "self", "view": "self"})
