@@ -13,7 +13,7 @@ from torch import nn
 from stepzero import streams
 from stepzero.errors import ApplyError, LawError, ModelError
 from stepzero.laws import Kept, Law
-from stepzero.network import Slot, parameter_slots
+from stepzero.network import Slot, buffer_slots, parameter_slots
 
 from ._arrays import FORMATS, ReadOnlyMemory, first_overlap, overlaps_itself
 from ._holdings import Holding, holdings
@@ -62,6 +62,7 @@ def match(plan: Entries, model: nn.Module, seed: int, *, on_meta: bool = False) 
     """
     streams.checked_seed(seed)
     slots = _slots(model)
+    slots |= {name: slot for name, slot in buffer_slots(model).items() if name in plan}
     _require_names(plan, slots)
     wanted = [(slots[name], plan[name]) for name in slots if name in plan and not isinstance(plan[name].law, Kept)]
     problems = [problem for slot, entry in wanted if (problem := mismatch(slot, entry))]

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from stepzero.errors import ApplyError
-from stepzero.laws import Kept
-from stepzero.network import Slot, buffer_slots, parameter_slots
+from stepzero.laws import Kept, Law
+from stepzero.network import Slot, buffer_slots, parameter_slots, recorded_laws
 
 from ._apply import restoring, write_all, written
 from ._buffers import Factory, constructed_buffers, reset_of
@@ -32,6 +32,8 @@ def materialize_(
 ) -> Receipt:
     """Give memory to every meta tensor of a model, and write each parameter and buffer exactly once.
 
+    What the plan does not draw follows the author's own init, where `stepzero.build` recorded it.
+
     What has memory already is drawn if the plan lists it, and left alone otherwise. Ties stay ties. Distributed tensors (FSDP2,
     tensor parallelism) stay distributed: each rank allocates and writes its own shard, with no communication.
 
@@ -47,8 +49,10 @@ def materialize_(
         ApplyError: if plan and model disagree, or some tensors' values are known to nobody (all are listed); the model is as it was.
         SeedError: if the seed is out of range.
     """
+    given = {**constructed_buffers(factory), **(values or {})}
+    plan = _completed(plan, model, given)
     match(plan, model, seed, on_meta=True)
-    sources = _sources(model, plan, {**constructed_buffers(factory), **(values or {})})
+    sources = _sources(model, plan, given)
     before = _Before.of(model)
     real = {slot.name for slot in before.slots if not slot.tensor.is_meta}
     try:
@@ -65,6 +69,28 @@ def materialize_(
     return Receipt(
         seed, tuple(map(written, targets)), tuple(n for n in kept(plan, model) if n not in sources), tuple(sources)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A tensor that the plan does not draw, and the law that its constructor drew it from."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    law: Law
+
+
+def _completed(plan: Entries, model: nn.Module, given: Mapping[str, torch.Tensor]) -> Entries:
+    """Return a plan in which recorded laws stand for the meta tensors that it does not draw."""
+    if not isinstance(model, nn.Module) or not isinstance(plan, Mapping):
+        return plan  # what reads them next says so
+    drawn = {name for name, entry in plan.items() if not isinstance(entry.law, Kept)}
+    slots = {**parameter_slots(model), **buffer_slots(model)}
+    return {**plan} | {
+        name: Recorded(tuple(slots[name].tensor.shape), str(slots[name].tensor.dtype).removeprefix("torch."), law)
+        for name, law in recorded_laws(model).items()
+        if slots[name].tensor.is_meta and name not in drawn and name not in given
+    }
 
 
 Writer = Callable[[Slot], None]
@@ -85,7 +111,7 @@ def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor]
     for name, slot in empty.items():
         if name in values:
             sources[name] = _copied(values[name], slot)
-        elif name in drawn and isinstance(slot.tensor, nn.Parameter):
+        elif name in drawn:
             continue
         elif reset_of(slot):
             sources[name] = _reset

@@ -21,6 +21,8 @@ from ._origin import Part as Part
 from ._origin import Recording as Recording
 from ._record import build as build
 from ._record import recording as recording
+from ._recorded import law_of_origin as law_of_origin
+from ._recorded import recorded_laws as recorded_laws
 from ._replay import leaves as leaves
 from ._replay import replay as replay
 from ._torchvision import import_torchvision as import_torchvision

@@ -27,6 +27,43 @@ def box_of(inner: tuple[Any, Any, int], outer: tuple[Any, Any, int]) -> tuple[sl
     return None if rest or steps else tuple(box)
 
 
+def is_dense(size: Any, stride: Any) -> bool:
+    """Say whether elements lie in memory one after the other, in row-major order.
+
+    Examples:
+        >>> is_dense((2, 3), (3, 1)), is_dense((2, 3), (6, 1))
+        (True, False)
+    """
+    step = 1
+    for n, own in zip(reversed(size), reversed(stride), strict=True):
+        if n > 1 and own != step:
+            return False
+        step *= n
+    return True
+
+
+def inside(inner: tuple[slice, ...], outer: tuple[slice, ...]) -> bool:
+    """Say whether a box lies in another."""
+    return all(o.start <= i.start and i.stop <= o.stop for i, o in zip(inner, outer, strict=True))
+
+
+def within(outer: tuple[slice, ...], inner: tuple[slice, ...]) -> tuple[slice, ...] | None:
+    """Return a box of a box as a box of the tensor; None where axes were merged. Axes of size 1 may have been dropped.
+
+    Examples:
+        >>> within((slice(2, 3, 1), slice(4, 8, 1)), (slice(1, 2, 1),))
+        (slice(2, 3, 1), slice(5, 6, 1))
+    """
+    axes = range(len(outer)) if len(inner) == len(outer) else [a for a, s in enumerate(outer) if s.stop - s.start > 1]
+    if len(axes) != len(inner):
+        return None
+    box = list(outer)
+    for axis, cut in zip(axes, inner, strict=True):
+        start = outer[axis].start
+        box[axis] = slice(start + cut.start, start + cut.stop, 1)
+    return tuple(box)
+
+
 def covers(boxes: list[tuple[slice, ...]], shape: tuple[int, ...]) -> bool:
     """Say whether boxes leave nothing of a tensor out; the tensor is cut at their edges, so its size does not matter.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stepzero.laws import Constant, Law, Normal, Uniform
-from stepzero.network._boxes import box_of
+from stepzero.network._boxes import box_of, inside, is_dense
 from stepzero.network._contents import (
     VECTOR,
     Content,
@@ -232,8 +232,10 @@ def _written_over(reader: Reader, node: Node) -> Content:
     a = node.arguments
     old, new = reader.of(a["old"]), reader.of(a["new"])
     (size, stride, offset), (old_size, old_stride, old_offset) = a["new_geometry"], a["old_geometry"]
-    covered = old_offset == offset and math.prod(size) == math.prod(old_size) == a["numel"]
+    whole = math.prod(size) == math.prod(old_size) == a["numel"]  # of the memory
     same_layout = (size, stride) == (old_size, old_stride)
+    dense = math.prod(size) == math.prod(old_size) and is_dense(size, stride) and is_dense(old_size, old_stride)
+    covered = old_offset == offset and (whole or same_layout or dense)
     if covered and (independent(new) or isinstance(new, (Orthogonal, Factor)) or same_layout):
         return new
     if _moves_draws(reader, node):
@@ -247,7 +249,7 @@ def _written_over(reader: Reader, node: Node) -> Content:
         return next(
             (c for c in (old, new) if isinstance(c, Unread)), Unread("part of it was written in a pattern of places")
         )
-    boxes = old.boxes if isinstance(old, Mixed) else ()
+    boxes = tuple((b, c) for b, c in old.boxes if not inside(b, box)) if isinstance(old, Mixed) else ()
     return Mixed(old.base if isinstance(old, Mixed) else old, (*boxes, (box, new)))
 
 

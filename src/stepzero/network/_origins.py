@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -12,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from stepzero.errors import ModelError
 from stepzero.laws import Constant, Normal, TruncatedNormal, Uniform
-from stepzero.network._boxes import covers
+from stepzero.network._boxes import covers, within
 from stepzero.network._contents import Content, Empty, Mixed, Numbers, Unread, law_of, settled
 from stepzero.network._graph import Graph, Node
 from stepzero.network._init_rules import RULES
@@ -56,7 +57,8 @@ def origins(model: nn.Module, recorder: Recorder, unsure: dict[int, str]) -> dic
 
 def _origin(held: _Held, reader: Reader, recorder: Recorder, copy_of: str) -> Origin:
     shape, parts = tuple(held.tensor.shape), _parts(reader.content(held.value), tuple(held.tensor.shape))
-    nodes = [reader.graph.producer(write.value) for write in recorder.writer.tape.writes(held.tensor)]
+    writes = recorder.writer.tape.writes(held.tensor)
+    nodes = [reader.graph.producer(value) for value in ([write.value for write in writes] or [held.value])]
     history = tuple(_told(node) for node in nodes if node is not None)
     return Origin(held.name, shape, held.tensor.dtype, held.parameter, parts, history, copy_of)
 
@@ -72,12 +74,28 @@ def _parts(content: Content, shape: tuple[int, ...]) -> tuple[Part, ...]:
     """Return what a tensor holds, box by box; one part where all boxes together follow one law."""
     if not isinstance(content, Mixed):
         return (_part(content, shape),)
-    boxed = [replace(_part(inner, tuple(s.stop - s.start for s in box)), where=box) for box, inner in content.boxes]
-    if not covers([box for box, _ in content.boxes], shape):
+    boxes = list(_flat(content))
+    boxed = [replace(_part(inner, tuple(s.stop - s.start for s in box)), where=box) for box, inner in boxes]
+    if not covers([box for box, _ in boxes], shape):
         return (_part(content.base, shape), *boxed)
     law = boxed[0].law
     alike = isinstance(law, (Normal, Uniform, TruncatedNormal, Constant)) and all(part.law == law for part in boxed)
     return (Part(law=law),) if alike else tuple(boxed)
+
+
+def _flat(content: Mixed) -> Iterator[tuple[tuple[slice, ...], Content]]:
+    """Yield the boxes of a mixture, those of mixtures within them taken apart."""
+    for box, inner in content.boxes:
+        if not isinstance(inner, Mixed):
+            yield box, inner
+            continue
+        nested = [(within(box, place), part) for place, part in _flat(inner)]
+        if any(place is None for place, _ in nested):
+            yield box, Unread("a mixture was reshaped into part of a tensor")
+            continue
+        if not covers([place for place, _ in inner.boxes], tuple(s.stop - s.start for s in box)):
+            yield box, inner.base
+        yield from ((place, part) for place, part in nested if place is not None)
 
 
 def _part(content: Content, shape: tuple[int, ...]) -> Part:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from stepzero.errors import LawError, PlanError
-from stepzero.laws import Copy, Kept, Law, Parts, Values
-from stepzero.network import Origin, Part, Recording, Slot, buffer_slots, parameter_slots, recording
+from stepzero.laws import Copy, Kept, Law
+from stepzero.network import Origin, Recording, Slot, buffer_slots, law_of_origin, parameter_slots, recording
 from stepzero.planning._entry import Entry
 from stepzero.planning._overrides import Override, read_overrides
 from stepzero.planning._plan import Plan
@@ -35,7 +34,7 @@ def drawn_buffers(model: nn.Module) -> dict[str, Basic]:
     """Return the laws of the buffers on meta that the constructor drew, as far as they are known."""
     found: Mapping[str, Origin] = recording(model) or {}
     meta = {name: slot for name, slot in buffer_slots(model).items() if slot.tensor.is_meta and name in found}
-    laws = {name: from_origin(found[name], slot, found) for name, slot in meta.items()}
+    laws = {name: from_origin(found[name], found) for name, slot in meta.items()}
     return {name: own for name, own in laws.items() if not isinstance(own[0], Kept)}
 
 
@@ -114,13 +113,12 @@ def own_notes(model: nn.Module, laws: Mapping[str, Basic]) -> tuple[str, ...]:
     return (*notes, *(f"assumed while building: {what}" for what in (found.assumed if found else ())))
 
 
-def from_origin(origin: Origin, slot: Slot, found: Mapping[str, Origin]) -> Basic:
+def from_origin(origin: Origin, found: Mapping[str, Origin]) -> Basic:
     """Return what a recording says of a tensor, as a law with its history."""
     if not origin.known:
         return Kept(), "kept", (f"its law is not known: {origin.reason}", *_told(origin))
     try:
-        law = _as_law(origin, found.get(origin.copy_of))
-        law.require(tuple(slot.tensor.shape))
+        law = law_of_origin(origin, found)
     except LawError as error:
         return Kept(), "kept", (f"its law cannot be drawn: {error}", *_told(origin))
     same = (f"the same draw as {origin.copy_of}",) if isinstance(law, Copy) else ()
@@ -130,27 +128,8 @@ def from_origin(origin: Origin, slot: Slot, found: Mapping[str, Origin]) -> Basi
 def _law(slot: Slot, found: Recording | None) -> Basic:
     origin = found.get(slot.name) if found is not None else None
     if found is not None and origin is not None and origin.shape == tuple(slot.tensor.shape):
-        return from_origin(origin, slot, found)
+        return from_origin(origin, found)
     return Kept(), "kept", (UNKNOWN if slot.tensor.is_meta else REAL_VALUES,)
-
-
-def _as_law(origin: Origin, owner: Origin | None) -> Law:
-    if origin.law is not None:
-        same = owner is not None and owner.law == origin.law and owner.shape == origin.shape
-        return Copy(origin.copy_of, origin.law) if same else origin.law
-    if len(origin.parts) == 1:
-        return _of_part(origin.parts[0])
-    return Parts(tuple((tuple((cut.start, cut.stop) for cut in part.where), _of_part(part)) for part in origin.parts))
-
-
-def _of_part(part: Part) -> Law:
-    if part.law is not None:
-        return part.law
-    assert part.values is not None
-    numbers = part.values.detach().cpu()
-    if numbers.is_complex() or not bool(numbers.isfinite().all()):
-        raise LawError("complex numbers and infinities are no law yet; give the parameter its value (values={…}).")
-    return Values.of(numbers.to(torch.promote_types(numbers.dtype, torch.float32)).numpy())
 
 
 def _told(origin: Origin) -> tuple[str, ...]:
