@@ -1,12 +1,15 @@
-"""Capture whole libraries, or record their own inits, and tell what came of it, model by model.
+"""Plan, capture or record whole libraries, and tell what came of it, model by model.
 
-    python benchmarks/zoo.py --capture                 # all of timm, torchvision and MONAI; resumes where it stopped
-    python benchmarks/zoo.py --record                  # the same models: how many parameters have a law
-    python benchmarks/zoo.py --capture --only timm:vit # names that contain this
-    python benchmarks/zoo.py --table                   # the tables of what has run
+    python benchmarks/zoo.py plan                   # plan timm, torchvision, transformers, diffusers, MONAI and torch.nn
+    python benchmarks/zoo.py capture                # only read them
+    python benchmarks/zoo.py record                 # record their own inits: how many parameters have a law
+    python benchmarks/zoo.py plan --only timm:vit   # names that contain this
+    python benchmarks/zoo.py plan --seconds 120     # stop after two minutes; the next run goes on from there
+    python benchmarks/zoo.py plan --again           # those that failed, once more
+    python benchmarks/zoo.py --table                # the tables of what has run
 
-Each model is built without memory for its parameters; it is captured in training mode. Results are appended to a JSON-lines
-file, one line a model, so that a run can be stopped and taken up again at any time.
+Each model is built without memory for its parameters and read in training mode. Results are appended to a JSON-lines
+file, one line a model, so that a run can be stopped and taken up again at any time; the last line of a model counts.
 """
 
 from __future__ import annotations
@@ -17,52 +20,18 @@ import resource
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from zoo_models import build, example, names, training
+from zoo_plan import PlanRow, measure_plan, plan_table
 
-from stepzero.network import capture, import_torchvision, load_model, recording
+from stepzero.network import capture, recording
 
 RESULTS = Path(__file__).parent / "results"
-MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "AHNet": ({"spatial_dims": 2}, (2, 1, 128, 128)),
-    "AttentionUnet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2)}, (2, 1, 32, 32, 32)),
-    "AutoEncoder": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": (8, 16), "strides": (2, 2)}, (2, 1, 32, 32)),
-    "BasicUNet": ({}, (2, 1, 32, 32, 32)),
-    "BasicUNetPlusPlus": ({}, (2, 1, 32, 32, 32)),
-    "DenseNet121": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
-    "DiNTS": ({"dints_space": None}, (2, 1, 32, 32, 32)),
-    "DynUNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}, (2, 1, 32, 32, 32)),
-    "EfficientNetBN": ({"model_name": "efficientnet-b0", "pretrained": False}, (2, 3, 64, 64)),
-    "FlexibleUNet": ({"in_channels": 3, "out_channels": 2, "backbone": "efficientnet-b0"}, (2, 3, 64, 64)),
-    "HighResNet": ({"spatial_dims": 3}, (2, 1, 32, 32, 32)),
-    "ResNet": ({"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 64], "n_input_channels": 1}, (2, 1, 32, 32, 32)),
-    "SEResNet50": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
-    "SegResNet": ({}, (2, 1, 32, 32, 32)),
-    "SegResNetDS": ({}, (2, 1, 64, 64, 64)),
-    "SegResNetVAE": ({"input_image_size": (32, 32, 32)}, (2, 1, 32, 32, 32)),
-    "SENet154": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
-    "SwinUNETR": ({"in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
-    "TorchVisionFCModel": ({"model_name": "resnet18"}, (2, 3, 224, 224)),
-    "TransChex": (None, ()),
-    "UNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 2}, (2, 1, 32, 32, 32)),
-    "UNETR": ({"in_channels": 1, "out_channels": 2, "img_size": (64, 64, 64)}, (2, 1, 64, 64, 64)),
-    "UltrasoundNet": (None, ()),
-    "ViT": ({"in_channels": 1, "img_size": (32, 32, 32), "patch_size": (16, 16, 16), "classification": True}, (2, 1, 32, 32, 32)),
-    "ViTAutoEnc": ({"in_channels": 1, "img_size": (32, 32, 32), "patch_size": (16, 16, 16)}, (2, 1, 32, 32, 32)),
-    "VNet": ({}, (2, 1, 32, 32, 32)),
-    "VQVAE": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1}, (2, 1, 32, 32)),
-    "AutoencoderKL": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": (32, 64), "num_res_blocks": (1, 1), "attention_levels": (False, True), "latent_channels": 4}, (2, 1, 32, 32)),
-    "Generator": ({"latent_shape": (8,), "start_shape": (8, 4, 4), "channels": (8, 4), "strides": (2, 2)}, (2, 8)),
-    "Discriminator": ({"in_shape": (1, 32, 32), "channels": (8, 16), "strides": (2, 2)}, (2, 1, 32, 32)),
-    "FullyConnectedNet": ({"in_channels": 8, "out_channels": 2, "hidden_channels": [16, 16]}, (2, 8)),
-    "PatchDiscriminator": ({"spatial_dims": 2, "channels": 8, "in_channels": 1}, (2, 1, 64, 64)),
-}  # fmt: skip
-MONAI = {name: entry for name, entry in MONAI.items() if entry[0] is not None and name != "DiNTS"}
-SIZES = dict.fromkeys(("inception_v3", "quantized_inception_v3"), (2, 3, 299, 299))  # of torchvision; others take 224
 
 
 @dataclass(frozen=True)
@@ -81,48 +50,13 @@ class Row:
     message: str = ""
 
 
-def names() -> Iterator[str]:
-    """Yield every model of the three libraries."""
-    models = import_torchvision().models
-    import timm
-
-    yield from (f"torchvision:{name}" for name in models.list_models())
-    yield from (f"monai:{name}" for name in MONAI)
-    yield from (f"timm:{name}" for name in timm.list_models())
-
-
-def example(name: str, model: torch.nn.Module) -> Any:
-    """Return inputs of the size that a model asks for."""
-    library, _, short = name.partition(":")
-    if library == "monai":
-        return MONAI[short][1]
-    if library == "timm":
-        return (2, *model.pretrained_cfg.get("input_size", (3, 224, 224)))
-    kind = type(model).__module__.rpartition("torchvision.models.")[2].split(".")[0]
-    if kind == "detection":
-        return {"args": ([torch.zeros(3, 224, 224), torch.zeros(3, 224, 224)],)}
-    if kind == "video":
-        return (2, 3, 16, 224, 224)
-    if kind == "optical_flow":
-        return [(2, 3, 128, 128), (2, 3, 128, 128)]
-    return SIZES.get(short, (2, 3, 224, 224))
-
-
-def build(name: str, *, record: bool = False) -> torch.nn.Module:
-    """Return a model without memory for its parameters."""
-    if not name.startswith("monai:"):
-        return load_model(name, record=record)
-    short = name.partition(":")[2]
-    return load_model(f"monai.networks.nets:{short}", MONAI[short][0], record=record)
-
-
 def measure(name: str) -> Row:
     """Build and capture one model; detection runs in eval mode, since training asks for boxes."""
     try:
         model = build(name)
         inputs = example(name, model)
         start = time.process_time()
-        graph = capture(model, inputs, training=not isinstance(inputs, dict))
+        graph = capture(model, inputs, training=training(name))
     except Exception as error:
         return Row(name, ok=False, message=f"{type(error).__name__}: {error}"[:300])
     seconds, parameters = time.process_time() - start, len(graph.parameters)
@@ -144,29 +78,34 @@ def measure_record(name: str) -> Row:
                assumed=len(found.assumed), message=message[:300])  # fmt: skip
 
 
-def run(kind: str, only: str) -> None:
-    """Measure what has not been measured yet."""
+def run(kind: str, only: str, seconds: float, *, again: bool) -> None:
+    """Measure what has not been measured yet, until the time is over."""
     RESULTS.mkdir(exist_ok=True)
-    done = {row.model for row in rows(kind)}
+    done = {row.model for row in rows(kind) if row.ok or not again}
     todo = [name for name in names() if only in name and name not in done]
+    end = time.monotonic() + seconds
     with (RESULTS / f"zoo_{kind}.jsonl").open("a", encoding="utf-8") as out:
         for place, name in enumerate(todo):
-            row = MEASURES[kind](name)
+            if time.monotonic() > end:
+                print(f"{len(todo) - place} of {len(todo)} are left", flush=True)
+                return
+            row = KINDS[kind].measure(name)
             out.write(json.dumps(asdict(row)) + "\n")
             out.flush()
             if not row.ok or place % 50 == 0:
-                print(f"{place + 1}/{len(todo)} {name} {row.message if not row.ok else row.rung}", flush=True)
+                print(f"{place + 1}/{len(todo)} {name} {row.message}", flush=True)
 
 
-def rows(kind: str) -> list[Row]:
-    """Return what has been measured."""
+def rows(kind: str) -> list[Any]:
+    """Return what has been measured, the last line of each model."""
     path = RESULTS / f"zoo_{kind}.jsonl"
-    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = [KINDS[kind].row(**json.loads(line)) for line in lines]
+    return list({row.model: row for row in found}.values())
 
 
-def record_table() -> str:
+def record_table(found: list[Row]) -> str:
     """Return how much of each library's own init is known, and every model of which something is not."""
-    found = rows("record")
     lines = [
         "| library | models | built | on meta | parameters | law or value known | s median | s max |",
         "|--" * 8 + "|",
@@ -184,9 +123,8 @@ def record_table() -> str:
     return "\n".join([*lines, "", *(f"- {row.model}: {row.unused} of {row.parameters}. {row.message}" for row in odd)])
 
 
-def capture_table() -> str:
+def capture_table(found: list[Row]) -> str:
     """Return the results as Markdown: one line a library, then every model that failed or left meta."""
-    found = rows("capture")
     lines = [
         "| library | models | captured | on meta | s median | s p90 | s max | nodes median | every parameter read |",
         "|--" * 9 + "|",
@@ -204,26 +142,41 @@ def capture_table() -> str:
     return "\n".join(lines + [""] + [f"- {row.model}: {row.rung or 'failed'}. {row.message}" for row in odd])
 
 
+@dataclass(frozen=True)
+class Kind:
+    """One table: its row, how a model is measured, and how the rows are shown."""
+
+    row: type
+    measure: Callable[[str], Any]
+    table: Callable[[list[Any]], str]
+
+
+KINDS = {
+    "plan": Kind(PlanRow, measure_plan, plan_table),
+    "capture": Kind(Row, measure, capture_table),
+    "record": Kind(Row, measure_record, record_table),
+}
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capture", action="store_true")
-    parser.add_argument("--record", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--only", default="")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"what to do: {', '.join(KINDS)}")
+    parser.add_argument("--only", default="", help="only models whose name contains this")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
+    parser.add_argument("--again", action="store_true", help="try those that failed once more")
+    parser.add_argument("--table", action="store_true", help="show tables, run nothing")
     options = parser.parse_args()
+    if odd := set(options.kinds) - set(KINDS):
+        parser.error(f"{', '.join(odd)}: choose from {', '.join(KINDS)}")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    kinds = [kind for kind in TABLES if getattr(options, kind)]
-    for kind in kinds:
-        run(kind, options.only)
-    for kind in kinds or TABLES:
-        print(f"{kind}\n\n{TABLES[kind]()}\n")
-    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    for kind in () if options.table else options.kinds:
+        run(kind, options.only, options.seconds, again=options.again)
+    for kind in (options.kinds or KINDS) if options.table or not options.kinds else ():
+        print(f"{kind}\n\n{KINDS[kind].table(rows(kind))}\n")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
-
-MEASURES = {"capture": measure, "record": measure_record}
-TABLES = {"capture": capture_table, "record": record_table}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,145 @@
+"""Every model of the zoo: how it is built without memory for its parameters, and what it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import zoo_diffusers
+import zoo_transformers
+from zoo_transformers import Table
+
+from stepzero.network import import_torchvision, load_model
+
+MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "AHNet": ({"spatial_dims": 2}, (2, 1, 128, 128)),
+    "AttentionUnet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2)}, (2, 1, 32, 32, 32)),
+    "AutoEncoder": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": (8, 16), "strides": (2, 2)}, (2, 1, 32, 32)),
+    "BasicUNet": ({}, (2, 1, 32, 32, 32)),
+    "BasicUNetPlusPlus": ({}, (2, 1, 32, 32, 32)),
+    "DenseNet121": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
+    "DiNTS": ({"dints_space": None}, (2, 1, 32, 32, 32)),
+    "DynUNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}, (2, 1, 32, 32, 32)),
+    "EfficientNetBN": ({"model_name": "efficientnet-b0", "pretrained": False}, (2, 3, 64, 64)),
+    "FlexibleUNet": ({"in_channels": 3, "out_channels": 2, "backbone": "efficientnet-b0"}, (2, 3, 64, 64)),
+    "HighResNet": ({"spatial_dims": 3}, (2, 1, 32, 32, 32)),
+    "ResNet": ({"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 64], "n_input_channels": 1}, (2, 1, 32, 32, 32)),
+    "SEResNet50": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
+    "SegResNet": ({}, (2, 1, 32, 32, 32)),
+    "SegResNetDS": ({}, (2, 1, 64, 64, 64)),
+    "SegResNetVAE": ({"input_image_size": (32, 32, 32)}, (2, 1, 32, 32, 32)),
+    "SENet154": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
+    "SwinUNETR": ({"in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
+    "TorchVisionFCModel": ({"model_name": "resnet18"}, (2, 3, 224, 224)),
+    "TransChex": (None, ()),
+    "UNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 2}, (2, 1, 32, 32, 32)),
+    "UNETR": ({"in_channels": 1, "out_channels": 2, "img_size": (64, 64, 64)}, (2, 1, 64, 64, 64)),
+    "UltrasoundNet": (None, ()),
+    "ViT": ({"in_channels": 1, "img_size": (32, 32, 32), "patch_size": (16, 16, 16), "classification": True}, (2, 1, 32, 32, 32)),
+    "ViTAutoEnc": ({"in_channels": 1, "img_size": (32, 32, 32), "patch_size": (16, 16, 16)}, (2, 1, 32, 32, 32)),
+    "VNet": ({}, (2, 1, 32, 32, 32)),
+    "VQVAE": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1}, (2, 1, 32, 32)),
+    "AutoencoderKL": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": (32, 64), "num_res_blocks": (1, 1), "attention_levels": (False, True), "latent_channels": 4}, (2, 1, 32, 32)),
+    "Generator": ({"latent_shape": (8,), "start_shape": (8, 4, 4), "channels": (8, 4), "strides": (2, 2)}, (2, 8)),
+    "Discriminator": ({"in_shape": (1, 32, 32), "channels": (8, 16), "strides": (2, 2)}, (2, 1, 32, 32)),
+    "FullyConnectedNet": ({"in_channels": 8, "out_channels": 2, "hidden_channels": [16, 16]}, (2, 8)),
+    "PatchDiscriminator": ({"spatial_dims": 2, "channels": 8, "in_channels": 1}, (2, 1, 64, 64)),
+}  # fmt: skip
+MONAI = {name: entry for name, entry in MONAI.items() if entry[0] is not None and name != "DiNTS"}
+
+SIZES = dict.fromkeys(("inception_v3", "quantized_inception_v3"), (2, 3, 299, 299))  # of torchvision; others take 224
+WIDTH = {"input_size": 16, "hidden_size": 24, "batch_first": True}
+BLOCK = {"d_model": 32, "nhead": 4, "dim_feedforward": 64, "batch_first": True}
+SEQUENCE, TWO = (2, 12, 16), [(2, 12, 32), (2, 10, 32)]
+TORCH: dict[str, tuple[str, dict[str, Any], Any]] = {
+    "RNN": ("torch.nn:RNN", WIDTH, SEQUENCE),
+    "RNN relu, 2 layers": ("torch.nn:RNN", WIDTH | {"num_layers": 2, "nonlinearity": "relu"}, SEQUENCE),
+    "LSTM": ("torch.nn:LSTM", WIDTH, SEQUENCE),
+    "LSTM 2 layers, both ways": ("torch.nn:LSTM", WIDTH | {"num_layers": 2, "bidirectional": True, "dropout": 0.1}, SEQUENCE),
+    "LSTM projected": ("torch.nn:LSTM", WIDTH | {"proj_size": 8}, SEQUENCE),
+    "GRU": ("torch.nn:GRU", WIDTH, SEQUENCE),
+    "GRU 2 layers, both ways": ("torch.nn:GRU", WIDTH | {"num_layers": 2, "bidirectional": True}, SEQUENCE),
+    "LSTMCell": ("torch.nn:LSTMCell", {"input_size": 16, "hidden_size": 24}, (2, 16)),
+    "GRUCell": ("torch.nn:GRUCell", {"input_size": 16, "hidden_size": 24}, (2, 16)),
+    "RNNCell": ("torch.nn:RNNCell", {"input_size": 16, "hidden_size": 24}, (2, 16)),
+    "Transformer": ("torch.nn:Transformer", BLOCK | {"num_encoder_layers": 2, "num_decoder_layers": 2}, TWO),
+    "TransformerEncoderLayer": ("torch.nn:TransformerEncoderLayer", BLOCK, TWO[0]),
+    "TransformerDecoderLayer": ("torch.nn:TransformerDecoderLayer", BLOCK, TWO),
+    "MultiheadAttention": ("torch.nn:MultiheadAttention", {"embed_dim": 32, "num_heads": 4, "batch_first": True}, [(2, 12, 32)] * 3),
+}  # fmt: skip
+TABLES: dict[str, Table] = {
+    "transformers": zoo_transformers.ARCHITECTURES,
+    "diffusers": zoo_diffusers.ARCHITECTURES,
+}
+
+
+def names() -> Iterator[str]:
+    """Yield every model, `library:name`; of timm first one of each module, so that a stopped run has seen them all."""
+    models = import_torchvision().models
+    import timm
+
+    for library, table in TABLES.items():
+        yield from (f"{library}:{name}" for group in table.values() for name in group)
+    yield from (f"torch:{name}" for name in TORCH)
+    yield from (f"monai:{name}" for name in MONAI)
+    yield from (f"torchvision:{name}" for name in models.list_models())
+    first = [timm.list_models(module=module)[:1] for module in timm.list_modules()]
+    leading = [name for group in first for name in group]
+    yield from (f"timm:{name}" for name in dict.fromkeys([*leading, *timm.list_models()]))
+
+
+def family(name: str) -> str:
+    """Return the group that a table shows a model in: `timm/resnet`, `transformers/decoder`, `torchvision/detection`."""
+    library, _, short = name.partition(":")
+    if library in TABLES:
+        return f"{library}/{next(key for key, group in TABLES[library].items() if short in group)}"
+    if library == "timm":
+        from timm.models import model_entrypoint
+
+        return f"timm/{model_entrypoint(short).__module__.rpartition('.')[2]}"
+    return f"torchvision/{_kind(short)}" if library == "torchvision" else library
+
+
+def _kind(short: str) -> str:
+    models = import_torchvision().models
+    home = models.get_model_builder(short).__module__.removeprefix("torchvision.models.").split(".")[0]
+    return home if home in ("detection", "segmentation", "video", "optical_flow", "quantization") else "classification"
+
+
+def example(name: str, model: torch.nn.Module) -> Any:
+    """Return inputs of the size that a model asks for."""
+    library, _, short = name.partition(":")
+    if library in TABLES:
+        return next(group[short][1] for group in TABLES[library].values() if short in group)
+    if library == "torch":
+        return TORCH[short][2]
+    if library == "monai":
+        return MONAI[short][1]
+    if library == "timm":
+        return (2, *model.pretrained_cfg.get("input_size", (3, 224, 224)))  # type: ignore[operator]
+    kind = _kind(short)
+    if kind == "detection":
+        return {"args": ([torch.zeros(3, 224, 224), torch.zeros(3, 224, 224)],)}
+    if kind == "video":
+        return (2, 3, 16, 224, 224)
+    if kind == "optical_flow":
+        return [(2, 3, 128, 128), (2, 3, 128, 128)]
+    return SIZES.get(short, (2, 3, 224, 224))
+
+
+def training(name: str) -> bool:
+    """Say whether a model is read in training mode: detection in training asks for boxes."""
+    return not name.startswith("torchvision:") or family(name) != "torchvision/detection"
+
+
+def build(name: str, *, record: bool = False) -> torch.nn.Module:
+    """Return a model without memory for its parameters, with its own init recorded if asked."""
+    library, _, short = name.partition(":")
+    if library in TABLES:
+        return load_model(f"zoo_{library}:make", {"name": short}, record=record)
+    if library == "torch":
+        return load_model(*TORCH[short][:2], record=record)
+    if library == "monai":
+        return load_model(f"monai.networks.nets:{short}", MONAI[short][0], record=record)
+    return load_model(name, record=record)

@@ -1,0 +1,168 @@
+"""Plan one model of the zoo, give it memory where it is small, and say what had no rule, what it took, and what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from zoo_models import build, example, family, training
+
+from stepzero import materialize_
+from stepzero.errors import StepZeroError
+from stepzero.laws import Kept
+from stepzero.moments import _propagate
+from stepzero.planning import plan
+
+SMALL = 20_000_000  # parameters that are drawn too
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """What came of planning one model."""
+
+    model: str
+    ok: bool
+    family: str = ""
+    seconds: float = 0.0  # of process time, capture included
+    nodes: int = 0
+    parameters: int = 0
+    kept: int = 0
+    probed: dict[str, int] = field(default_factory=dict)  # op → places that were measured for want of a rule
+    passed: dict[str, int] = field(default_factory=dict)  # op → places that could not be measured either
+    probing: float = 0.0  # seconds of the above
+    odd: int = 0  # weight ops whose predicted second moment is not a positive number
+    filled: str = ""  # "yes", or why it was not given memory
+    notes: str = ""
+    message: str = ""
+
+
+@dataclass
+class Watch:
+    """What a plan does without rules, and how long that takes."""
+
+    nodes: int = 0
+    seconds: float = 0.0
+    probed: Counter[str] = field(default_factory=Counter)
+    passed: Counter[str] = field(default_factory=Counter)
+
+    def counting(self, run: Callable[[Any], Any], counter: Counter[str]) -> Callable[[Any], Any]:
+        """Return `run` such that the calls which succeed are counted, and all are timed."""
+
+        def counted(call: Any) -> Any:
+            start = time.process_time()
+            try:
+                result = run(call)
+            finally:
+                self.seconds += time.process_time() - start
+            counter[call.op] += 1
+            return result
+
+        return counted
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watch]:
+    """Watch propagation while this lasts."""
+    watch, probed, passed, walk = Watch(), _propagate.probed, _propagate.passed, _propagate._Walk.leaves
+
+    def leaves(self: Any, *given: Any) -> None:
+        watch.nodes = len(self.graph.nodes)
+        walk(self, *given)
+
+    _propagate.probed, _propagate.passed = watch.counting(probed, watch.probed), watch.counting(passed, watch.passed)
+    _propagate._Walk.leaves = leaves  # type: ignore[method-assign]
+    try:
+        yield watch
+    finally:
+        _propagate.probed, _propagate.passed, _propagate._Walk.leaves = probed, passed, walk  # type: ignore[method-assign]
+
+
+def measure_plan(name: str) -> PlanRow:
+    """Build and plan one model, and draw the plan into it if it is small."""
+    try:
+        model = build(name).train(training(name))
+        inputs = example(name, model)
+        with watching() as watch:
+            start = time.process_time()
+            made = plan(model, inputs)
+            seconds = time.process_time() - start
+    except Exception as error:
+        return PlanRow(name, ok=False, family=family(name), message=f"{type(error).__name__}: {error}"[:500])
+    kept = sum(isinstance(entry.law, Kept) for entry in made.entries)
+    moments = [e.second_moment for e in made.entries if e.second_moment is not None and "weight" in e.name]
+    odd = sum(not 0 <= moment < float("inf") for moment in moments)
+    small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
+    return PlanRow(name, True, family(name), round(seconds, 3), watch.nodes, len(made), kept, dict(watch.probed),
+                   dict(watch.passed), round(watch.seconds, 3), odd, filled(name) if small else "too large for this table",
+                   "; ".join(made.notes)[:600])  # fmt: skip
+
+
+def filled(name: str) -> str:
+    """Plan the model as `stepzero.build` makes it, give it memory that starts as NaN, and say whether all of it was written."""
+    try:
+        model = build(name, record=True).train(training(name))
+        made = plan(model, example(name, model))
+        with _nan_first():
+            materialize_(model, made, seed=0)
+    except StepZeroError as error:
+        return f"{type(error).__name__}: {error}"[:300]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    holes = [name for name, t in tensors.items() if t.is_meta or bool(t.isnan().any())]
+    return f"{len(holes)} tensors were not written: {', '.join(holes[:3])}" if holes else "yes"
+
+
+@contextlib.contextmanager
+def _nan_first() -> Iterator[None]:
+    """Let fresh memory hold NaN, so that what nobody writes shows."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def plan_table(rows: list[PlanRow]) -> str:
+    """Return a line for each family, the ops without a rule, and every model that failed or was not filled."""
+    lines = [
+        "| family | models | planned | filled of tried | parameters | kept | nodes | measured | passed | s median | s max |",
+        "|--" * 11 + "|",
+    ]
+    for group in ("all", *sorted({row.model.partition(":")[0] for row in rows}), *sorted({row.family for row in rows})):
+        own = [row for row in rows if group in ("all", row.family, row.model.partition(":")[0])]
+        lines.append(_line(group, own))
+    lines += ["", "Ops without a rule, measured / passed, and how many models have them:", ""]
+    lines += [f"- {line}" for line in _ops(rows)]
+    failed = [row for row in rows if not row.ok]
+    unfilled = [row for row in rows if row.ok and row.filled not in ("yes", "too large for this table")]
+    lines += ["", "Failed:", "", *(f"- {row.model}: {row.message}" for row in failed)]
+    lines += ["", "Not given memory:", "", *(f"- {row.model}: {row.filled}" for row in unfilled)]
+    return "\n".join(lines)
+
+
+def _line(group: str, own: list[PlanRow]) -> str:
+    good = [row for row in own if row.ok]
+    tried = [row for row in good if row.filled != "too large for this table"]
+    times = [row.seconds for row in good] or [0.0]
+    total = {key: sum(getattr(row, key) for row in good) for key in ("parameters", "kept", "nodes")}
+    probed, passed = (sum(sum(getattr(row, key).values()) for row in good) for key in ("probed", "passed"))
+    return (
+        f"| {group} | {len(own)} | {len(good)} | {sum(row.filled == 'yes' for row in tried)} of {len(tried)} | "
+        f"{total['parameters']} | {total['kept']} | {total['nodes']} | {probed} | {passed} | "
+        f"{statistics.median(times):.2f} | {max(times):.2f} |"
+    )
+
+
+def _ops(rows: list[PlanRow]) -> list[str]:
+    probed, passed, models = Counter[str](), Counter[str](), Counter[str]()
+    for row in rows:
+        probed.update(row.probed)
+        passed.update(row.passed)
+        models.update({*row.probed, *row.passed})
+    return [f"{op}: {probed[op]} / {passed[op]} in {n} models" for op, n in models.most_common()]
