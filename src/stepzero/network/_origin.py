@@ -100,11 +100,13 @@ class Recording(Mapping[str, Origin]):
         origins: Parameters first, in the model's order.
         rung: "meta", or "real" where the constructor reads random numbers and was run for real.
         assumed: What control flow was told.
+        lost: Draws into temporaries, which have no effect, with their lines of code.
     """
 
     origins: Mapping[str, Origin]
     rung: str = "meta"
     assumed: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Origin:
         return self.origins[name]
@@ -121,4 +123,9 @@ class Recording(Mapping[str, Origin]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recording as plain data."""
-        return {"rung": self.rung, "assumed": list(self.assumed), "origins": [o.to_dict() for o in self.values()]}
+        return {
+            "rung": self.rung,
+            "assumed": list(self.assumed),
+            "lost": list(self.lost),
+            "origins": [o.to_dict() for o in self.values()],
+        }

@@ -13,6 +13,8 @@ from stepzero.errors import ModelError
 from stepzero.network._calm import below_autograd, clear_caches_holding_meta, eager_switches, random_state_kept
 from stepzero.network._constructing import AsOnCpu, ForeignDraws, LineScope, line_of, truncated_normals
 from stepzero.network._graph import Graph
+from stepzero.network._lost import lost_draws
+from stepzero.network._names import buffer_slots, parameter_slots
 from stepzero.network._origin import Recording
 from stepzero.network._origins import origins
 from stepzero.network._recorder import Recorder
@@ -82,12 +84,19 @@ def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Modul
                 model = factory()
             if not isinstance(model, nn.Module):
                 raise ModelError(f"the factory returned a {type(model).__name__}, not a torch.nn.Module.")
-            recorded = Recording(MappingProxyType(origins(model, recorder, foreign.found)), graph.rung, graph.assumed)
+            known = MappingProxyType(origins(model, recorder, foreign.found))
+            recorded = Recording(known, graph.rung, graph.assumed, lost_draws(graph, _held(model, recorder)))
             _settle(model, recorder)
         finally:
             made += recorder.release()
             clear_caches_holding_meta(made)
     return model, recorded
+
+
+def _held(model: nn.Module, recorder: Recorder) -> list[int]:
+    """Return the values that parameters and buffers hold."""
+    slots = (*parameter_slots(model).values(), *buffer_slots(model).values())
+    return [recorder.writer.read(recorder.border.at_home(slot.tensor)) for slot in slots]
 
 
 def _settle(model: nn.Module, recorder: Recorder) -> None:
