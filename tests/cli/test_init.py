@@ -67,13 +67,13 @@ def test_shards_of_another_format_are_written_loaded_and_checked(cli, tmp_path):
 LOOKUP = (f"{NETS}:Lookup", "--input", "64x4:int64", "--no-check")
 
 
-def test_the_values_of_kept_parameters_count_in_the_plan(cli, tmp_path):
+def test_the_authors_laws_of_what_we_leave_alone_count_in_the_plan(cli, tmp_path):
     path = tmp_path / "lookup.safetensors"
     report = cli("init", *LOOKUP, "-o", path, "--json").data["plan"]["parameters"]
     table = load_file(path)["table.weight"].astype(float)
-    assert report["table.weight"]["law"] == {"law": "kept"}
-    assert np.square(table).mean() == pytest.approx(9, rel=0.4)  # 160 values: ±11 %; seed 0
-    assert report["read.weight"]["law"]["std"] == pytest.approx((16 * np.square(table).mean()) ** -0.5, rel=1e-6)
+    assert report["table.weight"]["law"] == {"law": "normal", "mean": 0.0, "std": 3.0}  # the author's
+    assert np.square(table[1:]).mean() == pytest.approx(9, rel=0.4)  # 144 values: ±12 %; seed 0
+    assert report["read.weight"]["law"]["std"] == pytest.approx((16 * 9) ** -0.5, rel=1e-6)
 
 
 def test_a_padding_row_stays_zero_in_the_file(cli, tmp_path):

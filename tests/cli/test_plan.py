@@ -31,6 +31,15 @@ def test_the_table_names_every_weight_and_the_model(cli):
     assert ran.err == ""
 
 
+def test_the_authors_own_laws_need_no_inputs_and_tell_their_lines(cli):
+    own = cli("plan", f"{NETS}:Lookup", "--goal", "own", "--json").data
+    assert own["goal"] == "own"
+    assert own["parameters"]["table.weight"]["law"] == {"law": "normal", "mean": 0.0, "std": 3.0}
+    assert "nets.py:" in own["parameters"]["table.weight"]["reasons"][-1]
+    predicted = cli("plan", f"{NETS}:Lookup", "--goal", "own", "--input", "64x4:int64", "--json").data["parameters"]
+    assert predicted["read.weight"]["second_moment"] == pytest.approx(9 / 3 + 1 / 48, rel=1e-6)  # U(±1/√16), bias too
+
+
 def test_all_shows_biases_and_reasons(cli):
     short, full = cli("plan", f"{NETS}:stack", *INPUT).out, cli("plan", f"{NETS}:stack", *INPUT, "--all").out
     assert "eq. 8 of He et al. 2015" not in short
@@ -72,7 +81,7 @@ def test_overrides_decide_first_match_first(cli):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((f"{NETS}:stack",), "Missing option '--input'"),
+        ((f"{NETS}:stack",), "--goal own"),
         ((f"{NETS}:stak", *INPUT), "stack"),
         ((f"{NETS}:failing", *INPUT), "no such dataset"),
         ((f"{NETS}:weightless", *INPUT), "has no parameters"),

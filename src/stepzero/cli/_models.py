@@ -37,12 +37,12 @@ class Source:
         return cls(model, key_values(pairs), evaluate)
 
     def hollow(self) -> nn.Module:
-        """Return the model with its buffers, but without memory for its parameters.
+        """Return the model with its buffers, but without memory for its parameters; its author's own init is recorded.
 
-        A constructor that puts a buffer where its parameters are leaves it on meta: then the model is built once for its buffers.
+        A buffer that the constructor draws stays on meta: then the model is built once for its buffers.
         """
         with working(f"reading {self.model}"):
-            module = network.load_model(self.model, self.arguments, device="meta").train(not self.evaluate)
+            module = network.load_model(self.model, self.arguments, record=True).train(not self.evaluate)
         if any(buffer.is_meta for buffer in module.buffers()) and _bytes(module) <= MOST_MEMORY:
             own = network.buffer_slots(self.real(seed=0))
             for name, slot in network.buffer_slots(module).items():
@@ -56,11 +56,11 @@ class Source:
             torch.manual_seed(seed)
             return network.load_model(self.model, self.arguments, device="cpu").train(not self.evaluate)
 
-    def plan(self, module: nn.Module, inputs: list[str], options: dict[str, Any], seed: int) -> planning.Plan:
+    def plan(self, module: nn.Module, inputs: list[str] | None, options: dict[str, Any], seed: int) -> planning.Plan:
         """Return a plan for a hollow model, under the name that the command line gave it.
 
-        What the plan keeps has values that the signal meets: they are built, and the plan is made again with them. Where that
-        would take too much memory, the plan says that they are unknown.
+        What the plan leaves alone follows the author's own laws. Where those are not known, the values are built and the plan is
+        made again with them; where that would take too much memory, the plan says that they are unknown.
         """
         with working(f"planning {self.model}"):
             plan = replace(planning.plan(module, inputs, **options), model=self.model)

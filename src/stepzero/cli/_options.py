@@ -28,6 +28,15 @@ Input = Annotated[
         help="Shape of an input, such as 1x3x224x224 or ids=1x128:int64. Repeat it for more inputs.",
     ),
 ]
+MaybeInput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="[NAME=]SIZES[:TYPE]",
+        help="Shape of an input, such as 1x3x224x224 or ids=1x128:int64. Repeatable. Only --goal own can do without: it predicts nothing then.",
+    ),
+]
 Arg = Annotated[
     list[str] | None,
     typer.Option("--arg", "-a", metavar="KEY=VALUE", help="Argument for the factory, such as width=64. Repeatable."),
@@ -35,7 +44,7 @@ Arg = Annotated[
 Seed = Annotated[
     int, typer.Option(help="Seed of the values, of drawn inputs and of what the constructor draws, 0 … 2^64 - 1.")
 ]
-Goal = Annotated[str, typer.Option(help="What to hold constant, such as forward.")]
+Goal = Annotated[str, typer.Option(help="What to hold constant, such as forward; own: the laws of the model's author.")]
 Residual = Annotated[
     str, typer.Option(help="What each branch adds to a residual stream: 1/sqrt(depth), unit or zero-last.")
 ]

@@ -16,8 +16,8 @@ from ._options import (
     Eval,
     Everything,
     Goal,
-    Input,
     Json,
+    MaybeInput,
     Model,
     OnUnknown,
     Override,
@@ -36,6 +36,7 @@ EXAMPLES = (
     "stepzero plan torchvision:resnet50 --input 1x3x224x224",
     "stepzero plan nets.py:unet --arg width=32 --input 1x3x64x64 -o unet.json",
     "stepzero plan timm:convnext_tiny --input 1x3x224x224 -o convnext.md",
+    "stepzero plan timm:convnext_tiny --goal own",
 )
 
 FORMATS: MappingProxyType[str, Callable[[Plan], str]] = MappingProxyType(
@@ -56,7 +57,7 @@ Output = Annotated[
 
 def plan(
     model: Model,
-    inputs: Input,
+    inputs: MaybeInput = None,
     *,
     arguments: Arg = None,
     goal: Goal = "forward",
@@ -73,6 +74,10 @@ def plan(
     """Plan a law for every parameter of a model, and show why."""
     from ._models import Source
 
+    if not inputs and goal != "own":
+        raise typer.BadParameter(
+            "missing: give the shape of each input. Only --goal own can do without.", param_hint="--input"
+        )
     options = plan_options(goal, residual, override, on_unknown)
     as_text = FORMATS[suffix_of(output, FORMATS, ".json")]
     refuse_to_replace(output, overwrite)
