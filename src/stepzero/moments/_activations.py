@@ -23,8 +23,14 @@ def pointwise(call: Call) -> Signal:
 
 
 def function_of(call: Call, operand: str) -> P.Pointwise:
-    """Return the op as a function of one operand, all other arguments fixed."""
+    """Return the op as a function of one operand, all other arguments fixed.
+
+    Raises:
+        NoRuleError: at once, if another argument has no numbers; the function itself runs much later.
+    """
     arguments = {k: v for k, v in call.node.arguments.items() if k != operand}
+    for item in arguments.values():
+        call.fill(item)
     key = f"{call.op}{sorted((k, str(v)) for k, v in arguments.items() if not isinstance(v, Ref) and v is not None)}"
     kinks = KINKS[call.op](call.node.arguments) if call.op in KINKS else ()
     linear = PIECEWISE[call.op](call.node.arguments) if call.op in PIECEWISE else None
