@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import zoo_diffusers
@@ -12,6 +12,7 @@ from zoo_transformers import Table
 
 from stepzero.network import import_torchvision, load_model
 
+MODELS = import_torchvision().models  # before the other libraries import it, in case its operators do not match torch
 MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "AHNet": ({"spatial_dims": 2}, (2, 1, 128, 128)),
     "AttentionUnet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2)}, (2, 1, 32, 32, 32)),
@@ -76,14 +77,13 @@ TABLES: dict[str, Table] = {
 
 def names() -> Iterator[str]:
     """Yield every model, `library:name`; of timm first one of each module, so that a stopped run has seen them all."""
-    models = import_torchvision().models
     import timm
 
     for library, table in TABLES.items():
         yield from (f"{library}:{name}" for group in table.values() for name in group)
     yield from (f"torch:{name}" for name in TORCH)
     yield from (f"monai:{name}" for name in MONAI)
-    yield from (f"torchvision:{name}" for name in models.list_models())
+    yield from (f"torchvision:{name}" for name in MODELS.list_models())
     first = [timm.list_models(module=module)[:1] for module in timm.list_modules()]
     leading = [name for group in first for name in group]
     yield from (f"timm:{name}" for name in dict.fromkeys([*leading, *timm.list_models()]))
@@ -102,8 +102,7 @@ def family(name: str) -> str:
 
 
 def _kind(short: str) -> str:
-    models = import_torchvision().models
-    home = models.get_model_builder(short).__module__.removeprefix("torchvision.models.").split(".")[0]
+    home = MODELS.get_model_builder(short).__module__.removeprefix("torchvision.models.").split(".")[0]
     return home if home in ("detection", "segmentation", "video", "optical_flow", "quantization") else "classification"
 
 
@@ -133,13 +132,13 @@ def training(name: str) -> bool:
     return not name.startswith("torchvision:") or family(name) != "torchvision/detection"
 
 
-def build(name: str, *, record: bool = False) -> torch.nn.Module:
-    """Return a model without memory for its parameters, with its own init recorded if asked."""
+def build(name: str, *, record: bool = False, device: Literal["meta", "cpu"] = "meta") -> torch.nn.Module:
+    """Return a model without memory for its parameters, with its own init recorded if asked; on "cpu", as its author draws it."""
     library, _, short = name.partition(":")
     if library in TABLES:
-        return load_model(f"zoo_{library}:make", {"name": short}, record=record)
+        return load_model(f"zoo_{library}:make", {"name": short}, record=record, device=device)
     if library == "torch":
-        return load_model(*TORCH[short][:2], record=record)
+        return load_model(*TORCH[short][:2], record=record, device=device)
     if library == "monai":
-        return load_model(f"monai.networks.nets:{short}", MONAI[short][0], record=record)
-    return load_model(name, record=record)
+        return load_model(f"monai.networks.nets:{short}", MONAI[short][0], record=record, device=device)
+    return load_model(name, record=record, device=device)
