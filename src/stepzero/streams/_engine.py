@@ -32,14 +32,15 @@ class Engine:
     Args:
         name: What to call it.
         chunk: Elements handled at a time: scratch memory is a small multiple of it.
-        draw: (out, draw, key, starts, width) → nothing; writes float32 runs into the flat array `out`.
+        draw: (out, draw, key, starts, width, streamed) → nothing; writes runs into the flat array `out`, of float32 or of the bits
+            of bfloat16; past the caches where `streamed`, if it can.
         bfloat16: (values, out) → nothing; rounds float32 to the upper 16 bits, ties to even.
         reflect: (rows, vectors, scales) → nothing; multiplies rows by Householder reflections, in place.
     """
 
     name: EngineName
     chunk: int
-    draw: Callable[[NDArray[np.float32], Draw, Key, U64, int], None]
+    draw: Callable[[NDArray[Any], Draw, Key, U64, int, bool], None]
     bfloat16: Callable[[NDArray[np.float32], NDArray[np.uint16]], None]
     reflect: Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], int], None]
 
@@ -88,14 +89,19 @@ def spread(work: Callable[[Any], None], jobs: list[Any], threads: int | None) ->
             raise
 
 
-def _draw(out: NDArray[np.float32], draw: Draw, key: Key, starts: U64, width: int) -> None:
+def _draw(out: NDArray[Any], draw: Draw, key: Key, starts: U64, width: int, streamed: bool) -> None:
     level = words(key, starts, width).ravel()
     if draw.span != ALL:
         level = _values.levels(level, draw.low, draw.span)
     value = (_values.uniform if draw.kind == "uniform" else _values.normal)(level, draw.scale)
     if draw.span != ALL:
         value = np.clip(value, *draw.clamp)
-    out[...] = value if not draw.shift else value.astype(np.float64) + draw.shift
+    if draw.shift:
+        value = (value.astype(np.float64) + draw.shift).astype(np.float32)
+    if out.dtype == np.float32:
+        out[...] = value
+    else:
+        _bfloat16(value, out)
 
 
 def _bfloat16(values: NDArray[np.float32], out: NDArray[np.uint16]) -> None:

@@ -36,6 +36,7 @@ from ._patterns import dirac, identity, sparse
 from ._region import Region
 from ._storage import Storage, empty, require_fit, storage
 
+BEYOND_CACHES = 2**25  # bytes; what is larger would be gone from the caches before anybody reads it
 WHOLE = (
     Orthogonal,
     DeltaOrthogonal,
@@ -224,12 +225,13 @@ def _drawn(job: Job) -> None:
     recipe = draw_of(job.law, math.sqrt(0.5) if job.purpose else 1.0)
     recipe = replace(recipe, shift=0.0) if job.purpose == "im" else recipe
     stream = key(job.seed, job.name, job.purpose)
+    streamed = job.array.nbytes >= BEYOND_CACHES
 
     def write(cut: tuple[Any, ...]) -> None:
         view = job.array[cut]
-        direct = view.dtype == np.float32 and view.flags.c_contiguous and view.flags.aligned
+        direct = job.kind.name in ("float32", "bfloat16") and view.flags.c_contiguous and view.flags.aligned
         values = view if direct else np.empty(view.shape, np.float32)
-        job.engine.draw(values.reshape(-1), recipe, stream, *job.region[cut].runs())
+        job.engine.draw(values.reshape(-1), recipe, stream, *job.region[cut].runs(), streamed)
         if not direct:
             job.store(view, values)
 

@@ -1,4 +1,4 @@
-"""The same bits by compiled kernels: 64-bit lanes, scratch for 256 blocks, one loop per phase, so that each of them vectorises."""
+"""The same bits by compiled kernels: batches of 512 blocks, one loop per phase, so that each of them fills the widest vectors."""
 
 # The compiler infers the types of kernels from their first call; annotations would say nothing to it.
 # ruff: noqa: ANN001, ANN202
@@ -11,23 +11,24 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ._draws import ALL, Draw
 from ._engine import Engine
 from ._key import Key
 from ._values import table
+from ._vectors import VECTOR, fence, weave, wide_vectors
 from ._words import MULTIPLIERS, ROUNDS, U64, WEYL
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-BLOCKS = 256  # of four words: all scratch stays in the first-level cache
+BLOCKS = 512  # of four words make a batch: all scratch stays in the first-level cache
+BATCH = 4 * BLOCKS
 
 _TABLE = table()  # a global array is a constant to the compiler: gathers without alias checks
 _M0, _M1 = map(np.uint64, MULTIPLIERS)
 _W0, _W1 = map(np.uint64, WEYL)
 _LOW, _HALF, _TWO, _THREE, _ALL = map(np.uint64, (2**32 - 1, 32, 2, 3, ALL))
+_BOTH = 2**32 + 1  # times this, a number stands in both halves of 64 bits
 
 
 def _kernel(function: _Function) -> _Function:
@@ -38,108 +39,132 @@ def _kernel(function: _Function) -> _Function:
     return compiled
 
 
-@intrinsic
-def _wide_vectors(typing_context):
-    """Ask for 512-bit vectors in the function that calls this; compilers avoid them by default, and lose a third here."""
-
-    def mark(context, builder, signature, arguments):
-        set.add(
-            builder.function.attributes, '"prefer-vector-width"="512"'
-        )  # the mapping's own `add` knows no such name
-        return context.get_dummy_value()
-
-    return types.void(), mark
-
-
 @_kernel
-def _philox(blocks, count, k0, k1, c2, c3, pairs):
-    """Write (w0, w1) of each block into the first row of `pairs`, (w2, w3) into the second."""
-    _wide_vectors()
-    for i in range(count):
-        x0, x1, x2, x3 = blocks[i], blocks[i] >> _HALF, c2, c3
+def _philox(blocks, high, k0, k1, c2, c3, pairs):
+    """Write (w0, w1) of each block into the first half of `pairs`, (w2, w3) into the second.
+
+    Two blocks in turns, x and y: one chain of ten dependent products would leave half of the multipliers idle. Upper halves are
+    dirt, except in the last round: there they are the other word, and a turn by 32 bits puts both in their place.
+    """
+    wide_vectors()
+    half = BLOCKS // 2
+    for i in range(half):
+        x0, x1, x2, x3 = blocks[i], high, c2, c3
+        y0, y1, y2, y3 = blocks[half + i], high, c2, c3
         a, e = k0, k1
-        for _ in range(ROUNDS):
-            p, q = (
-                (x0 & _LOW) * _M0,
-                (x2 & _LOW) * _M1,
-            )  # upper halves are dirt: one instruction that does not read them
+        for _ in range(ROUNDS - 1):
+            p, q = (x0 & _LOW) * _M0, (x2 & _LOW) * _M1
+            r, s = (y0 & _LOW) * _M0, (y2 & _LOW) * _M1
             x0, x1, x2, x3 = (q >> _HALF) ^ x1 ^ a, q, (p >> _HALF) ^ x3 ^ e, p
+            y0, y1, y2, y3 = (s >> _HALF) ^ y1 ^ a, s, (r >> _HALF) ^ y3 ^ e, r
             a, e = (a + _W0) & _LOW, (e + _W1) & _LOW
-        pairs[0, i] = (x0 & _LOW) | (x1 << _HALF)
-        pairs[1, i] = (x2 & _LOW) | (x3 << _HALF)
+        p, q = (x0 & _LOW) * _M0, (x2 & _LOW) * _M1
+        r, s = (y0 & _LOW) * _M0, (y2 & _LOW) * _M1
+        pairs[i] = (q >> _HALF | q << _HALF) ^ (x1 & _LOW ^ a)
+        pairs[BLOCKS + i] = (p >> _HALF | p << _HALF) ^ (x3 & _LOW ^ e)
+        pairs[half + i] = (s >> _HALF | s << _HALF) ^ (y1 & _LOW ^ a)
+        pairs[BLOCKS + half + i] = (r >> _HALF | r << _HALF) ^ (y3 & _LOW ^ e)
 
 
 @_kernel
-def _interleave(pairs, count, words):
-    _wide_vectors()
-    first, second = pairs[0], pairs[1]
-    for i in range(count):
-        words[2 * i] = first[i]
-        words[2 * i + 1] = second[i]
+def _uniform(words, values, scale):
+    wide_vectors()
+    for i in range(BATCH):
+        odd = (np.int32(words[i] ^ np.uint32(2**31)) >> np.int32(7)) | np.int32(1)  # 2·(w >> 8) + 1 - 2^24
+        values[i] = np.float32(np.int32(odd)) * scale  # what is made of two int32 is int64 to numba
 
 
 @_kernel
-def _uniform(words, count, values, scale):
-    _wide_vectors()
-    for i in range(count):
-        odd = np.int32(words[i] >> np.uint32(8)) * np.int32(2) + np.int32(1 - 2**24)
-        values[i] = np.float32(np.int32(odd)) * scale  # sums of int32 are int64 to numba
+def _levels(pairs, low, span):
+    wide_vectors()
+    for i in range(2 * BLOCKS):
+        near, far = (pairs[i] & _LOW) * (span & _LOW), (pairs[i] >> _HALF) * (span & _LOW)
+        pairs[i] = (near >> _HALF | far & ~_LOW) + low * np.uint64(_BOTH)
 
 
 @_kernel
-def _levels(words, count, low, span):
-    _wide_vectors()
-    for i in range(count):
-        words[i] = np.uint32(low + ((np.uint64(words[i]) * (span & _LOW)) >> _HALF))
-
-
-@_kernel
-def _mirrored(words, count, values):
-    _wide_vectors()
-    for i in range(count):
+def _mirrored(words, values):
+    wide_vectors()
+    for i in range(BATCH):
         level = words[i]
         lower = level ^ np.uint32(np.int32(level) >> np.int32(31))  # 2^32 - 1 - level above the middle
         values[i] = np.float32(np.int32(lower | np.uint32(1)))
 
 
 @_kernel
-def _quadratic(bits, count, out):
-    _wide_vectors()
-    for i in range(count):
-        u = np.uint64(bits[i] - np.uint32(127 << 23))
-        cell, t = _TABLE[u >> np.uint64(18)], u & np.uint64(2**18 - 1)
-        c1, c2 = (cell >> np.uint64(13)) & np.uint64(2**21 - 1), cell & np.uint64(2**13 - 1)
-        slope = c1 - ((c2 * t) >> np.uint64(17))
-        out[i] = np.uint32((cell >> np.uint64(34)) - ((slope * t) >> np.uint64(18)))
+def _piece(cell, t):
+    slope = (cell >> np.uint64(13) & np.uint64(2**21 - 1)) - ((cell & np.uint64(2**13 - 1)) * t >> np.uint64(17))
+    return (cell >> np.uint64(34)) - ((slope & _LOW) * t >> np.uint64(18))
 
 
 @_kernel
-def _signed(words, magnitudes, count, values, scale):
-    _wide_vectors()
-    for i in range(count):
+def _quadratic(bits):
+    """Turn the bits of two floats into two integers of 32 bits each."""
+    wide_vectors()
+    for i in range(2 * BLOCKS):
+        u = bits[i] - np.uint64((127 << 23) * _BOTH)
+        t = u & np.uint64((2**18 - 1) * _BOTH)
+        near = _piece(_TABLE[(u & _LOW) >> np.uint64(18)], t & _LOW)
+        far = _piece(_TABLE[u >> np.uint64(50)], t >> _HALF)
+        bits[i] = near | far << _HALF
+
+
+@_kernel
+def _signed(words, values, scale):
+    wide_vectors()
+    magnitudes = values.view(np.int32)
+    for i in range(BATCH):
         sign = np.int32(~words[i]) >> np.int32(31)  # -1 below the middle
-        values[i] = np.float32(np.int32((np.int32(magnitudes[i]) ^ sign) - sign)) * scale
+        values[i] = np.float32(np.int32((magnitudes[i] ^ sign) - sign)) * scale
 
 
 @_kernel
-def _clamp(values, count, low, high):
-    _wide_vectors()
-    for i in range(count):
+def _clamp(values, low, high):
+    wide_vectors()
+    for i in range(BATCH):
         value = values[i] if values[i] > low else low
         values[i] = value if value < high else high
 
 
 @_kernel
-def _shift(values, count, shift):
-    _wide_vectors()
-    for i in range(count):
+def _shift(values, shift):
+    wide_vectors()
+    for i in range(BATCH):
         values[i] = np.float32(np.float64(values[i]) + shift)
+
+
+@_kernel
+def _bfloat16(values, out):
+    wide_vectors()
+    bits = values.view(np.uint32)
+    for i in range(bits.size):
+        out[i] = np.uint16((bits[i] + np.uint32(0x7FFF) + ((bits[i] >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+
+
+@_kernel
+def _transform(pairs, draw, values):
+    """Turn words into values, in the order of `pairs`: what the NumPy reference does, phase by phase."""
+    normal, scale, low, span, clamp_low, clamp_high, shift = draw
+    words = pairs.view(np.uint32)
+    if span != _ALL:
+        _levels(pairs, low, span)
+    if normal:
+        _mirrored(words, values)
+        _quadratic(values.view(np.uint64))
+        _signed(words, values, scale)
+    else:
+        _uniform(words, values, scale)
+    if span != _ALL:
+        _clamp(values, clamp_low, clamp_high)
+    if shift != 0.0:
+        _shift(values, shift)
 
 
 @_kernel
 def _take(start, at, width, room):
     """Return first block, number of blocks, and the place in the row after them (its width when the row is done)."""
     first = (start + np.uint64(at)) >> _TWO
+    room = min(room, np.int64(_ALL - (first & _LOW)))  # blocks of a batch share the upper half of their number
     count = np.int64(((start + np.uint64(width - 1)) >> _TWO) - first) + 1
     if count > room:
         return first, room, np.int64(((first + np.uint64(room)) << _TWO) - start)
@@ -147,18 +172,26 @@ def _take(start, at, width, room):
 
 
 @_kernel
-def _gather(starts, row, at, width, blocks):
-    """Collect the next blocks to compute, of as many rows as fit."""
-    count = 0
-    while row < starts.size and count < BLOCKS:
-        first, taken, at = _take(starts[row], at, width, BLOCKS - count)
-        room = blocks[count : count + taken]
+def _count_up(first, blocks):
+    wide_vectors()
+    for j in range(BLOCKS):
+        blocks[j] = first + np.uint64(j)
+
+
+@_kernel
+def _gather(starts, row, at, width, room, blocks):
+    """Collect the next blocks to compute, of as many rows as fit; return how many, and the upper half of their numbers."""
+    count, high = 0, (starts[row] + np.uint64(at)) >> np.uint64(34)
+    while row < starts.size and count < room:
+        first, taken, at = _take(starts[row], at, width, room - count)
+        if first >> _HALF != high:
+            break
         for j in range(taken):
-            room[j] = first + np.uint64(j)
+            blocks[count + j] = first + np.uint64(j)
         count += taken
         if at == width:
             row, at = row + 1, 0
-    return count
+    return count, high
 
 
 @_kernel
@@ -178,42 +211,55 @@ def _scatter(starts, row, at, width, count, values, out, written):
 
 
 @_kernel
-def _transform(words, count, draw, values, scratch):
-    """Turn words into values: what the NumPy reference does, phase by phase."""
-    normal, scale, low, span, clamp_low, clamp_high, shift = draw
-    if span != _ALL:
-        _levels(words, count, low, span)
-    if normal:
-        _mirrored(words, count, values)
-        _quadratic(values.view(np.uint32), count, scratch)
-        _signed(words, scratch, count, values, scale)
-    else:
-        _uniform(words, count, values, scale)
-    if span != _ALL:
-        _clamp(values, count, clamp_low, clamp_high)
-    if shift != 0.0:
-        _shift(values, count, shift)
+def _weave(cells, place, streamed):
+    """Store a batch in the order of its elements."""
+    wide_vectors()
+    first, half = cells.ctypes.data, cells.itemsize * BATCH // 2
+    for at in range(0, half, VECTOR):
+        weave(cells, first + at, first + half + at, place + 2 * at, streamed)
 
 
 @_kernel
-def _fill(out, starts, width, key, draw):
-    blocks, pairs = np.empty(BLOCKS, np.uint64), np.empty((2, BLOCKS), np.uint64)
-    words, scratch = np.empty(4 * BLOCKS, np.uint32), np.empty(4 * BLOCKS, np.uint32)
-    values = np.empty(4 * BLOCKS, np.float32)
+def _compute(blocks, high, key, draw, pairs, values, cells):
+    """Fill `cells` with the values of a batch, in the order of `pairs`; they are `values` itself where the format is float32."""
+    _philox(blocks, high, key[0], key[1], key[2], key[3], pairs)
+    _transform(pairs, draw, values)
+    if cells.itemsize == 2:
+        _bfloat16(values, cells)
+
+
+@_kernel
+def _room(start, left, place, size, streamed):
+    """Return how many blocks to take next, whether they go straight to their place, and whether past the caches."""
+    first = start >> _TWO
+    if left < BATCH or start & _THREE or (first & _LOW) + np.uint64(BLOCKS) > _ALL:
+        return BLOCKS, False, streamed
+    lead = -place % VECTOR
+    if streamed and lead and lead % (4 * size) == 0:
+        return lead // (4 * size), False, streamed
+    return BLOCKS, True, streamed and lead == 0
+
+
+@_kernel
+def _fill(out, starts, width, key, draw, values, cells, streamed):
+    blocks, pairs, line = np.empty(BLOCKS, np.uint64), np.empty(2 * BLOCKS, np.uint64), np.empty_like(cells)
     row, at, written = 0, 0, 0
     while written < out.size:
-        count = _gather(starts, row, at, width, blocks)
-        _philox(blocks, count, key[0], key[1], key[2], key[3], pairs)
-        _interleave(pairs, count, words.view(np.uint64))
-        _transform(words, 4 * count, draw, values, scratch)
-        row, at, written = _scatter(starts, row, at, width, count, values, out, written)
-
-
-@_kernel
-def _bfloat16(values, out):
-    bits = values.view(np.uint32)
-    for i in range(bits.size):
-        out[i] = np.uint16((bits[i] + np.uint32(0x7FFF) + ((bits[i] >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
+        place, start = out.ctypes.data + out.itemsize * written, starts[row] + np.uint64(at)
+        room, direct, past = _room(start, width - at, place, out.itemsize, streamed)
+        if direct:
+            _count_up(start >> _TWO, blocks)
+            _compute(blocks, start >> np.uint64(34), key, draw, pairs, values, cells)
+            _weave(cells, place, past)
+            written, at = written + BATCH, at + BATCH
+            row, at = (row + 1, 0) if at == width else (row, at)
+        else:
+            count, high = _gather(starts, row, at, width, room, blocks)
+            _compute(blocks, high, key, draw, pairs, values, cells)
+            _weave(cells, line.ctypes.data, False)
+            row, at, written = _scatter(starts, row, at, width, count, line, out, written)
+    if streamed:
+        fence()
 
 
 @_kernel
@@ -237,11 +283,14 @@ def _reflect(rows, vectors, scales, first, terms):
                 row[j] -= along * vector[j]
 
 
-def _draw(out: NDArray[np.float32], draw: Draw, key: Key, starts: U64, width: int) -> None:
-    if out.size:
-        levels = (np.uint64(draw.low), np.uint64(draw.span))
-        how = (draw.kind == "normal", draw.scale, *levels, *draw.clamp, draw.shift)
-        _fill(out, starts, width, tuple(map(np.uint64, key)), how)
+def _draw(out: NDArray[Any], draw: Draw, key: Key, starts: U64, width: int, streamed: bool) -> None:
+    if not out.size:
+        return
+    levels = (np.uint64(draw.low), np.uint64(draw.span))
+    how = (draw.kind == "normal", draw.scale, *levels, *draw.clamp, draw.shift)
+    values = np.empty(BATCH, np.float32)
+    cells = values if out.dtype == np.float32 else np.empty(BATCH, out.dtype)
+    _fill(out, starts, width, tuple(map(np.uint64, key)), how, values, cells, streamed)
 
 
 def _householder(

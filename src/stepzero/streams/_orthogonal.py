@@ -99,7 +99,7 @@ def reflectors(
     normals = np.empty(m, np.float32)
     for k in range(count):
         start = (block * n + k) * m + k
-        engine.draw(normals[k:], draw, stream(), np.array([start], np.uint64), m - k)
+        engine.draw(normals[k:], draw, stream(), np.array([start], np.uint64), m - k, False)
         x = vectors[k, k:]
         x[:] = normals[k:]
         signs[k] = -1.0 if x[0] >= 0 else 1.0

@@ -43,7 +43,7 @@ def sparse(law: Sparse, seed: int, name: str, region: Region, engine: Engine, th
     starts, width = region.runs()
     values = np.zeros(region.size, np.float32)
     if law.std:
-        engine.draw(values, draw_of(Normal(law.std)), key(seed, name), starts, width)
+        engine.draw(values, draw_of(Normal(law.std)), key(seed, name), starts, width, False)
     column = Region(region.full_shape)[:, :]
     for j, position in enumerate(region.axes[1]):
         starts, width = column[:, position : position + 1].runs()
