@@ -28,8 +28,9 @@ from typing import Any
 import torch
 from zoo_models import build, example, names, training
 from zoo_plan import PlanRow, measure_plan, plan_table
+from zoo_record import RecordRow, measure_record, record_table
 
-from stepzero.network import capture, recording
+from stepzero.network import capture
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -64,20 +65,6 @@ def measure(name: str) -> Row:
                len(graph.assumed), "; ".join(graph.assumed)[:200])  # fmt: skip
 
 
-def measure_record(name: str) -> Row:
-    """Build one model and count the parameters whose law could not be read (`unused`)."""
-    start = time.process_time()
-    try:
-        found = recording(build(name, record=True))
-    except Exception as error:
-        return Row(name, ok=False, message=f"{type(error).__name__}: {error}"[:300])
-    assert found is not None
-    unread = {key: reason for key, reason in found.unread().items() if found[key].parameter}
-    parameters, message = sum(origin.parameter for origin in found.values()), "; ".join(dict.fromkeys(unread.values()))
-    return Row(name, True, found.rung, round(time.process_time() - start, 3), len(found), parameters, len(unread),
-               assumed=len(found.assumed), message=message[:300])  # fmt: skip
-
-
 def run(kind: str, only: str, seconds: float, *, again: bool) -> None:
     """Measure what has not been measured yet, until the time is over."""
     RESULTS.mkdir(exist_ok=True)
@@ -102,25 +89,6 @@ def rows(kind: str) -> list[Any]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = [KINDS[kind].row(**json.loads(line)) for line in lines]
     return list({row.model: row for row in found}.values())
-
-
-def record_table(found: list[Row]) -> str:
-    """Return how much of each library's own init is known, and every model of which something is not."""
-    lines = [
-        "| library | models | built | on meta | parameters | law or value known | s median | s max |",
-        "|--" * 8 + "|",
-    ]
-    for library in sorted({row.model.partition(":")[0] for row in found}):
-        own = [row for row in found if row.model.startswith(library + ":")]
-        good = [row for row in own if row.ok]
-        total, unread = sum(row.parameters for row in good), sum(row.unused for row in good)
-        times = [row.seconds for row in good]
-        lines.append(
-            f"| {library} | {len(own)} | {len(good)} | {sum(row.rung == 'meta' for row in good)} | {total} | "
-            f"{100 * (1 - unread / total):.3f} % | {statistics.median(times):.2f} | {max(times):.2f} |"
-        )
-    odd = [row for row in found if not row.ok or row.unused or row.rung != "meta"]
-    return "\n".join([*lines, "", *(f"- {row.model}: {row.unused} of {row.parameters}. {row.message}" for row in odd)])
 
 
 def capture_table(found: list[Row]) -> str:
@@ -154,7 +122,7 @@ class Kind:
 KINDS = {
     "plan": Kind(PlanRow, measure_plan, plan_table),
     "capture": Kind(Row, measure, capture_table),
-    "record": Kind(Row, measure_record, record_table),
+    "record": Kind(RecordRow, measure_record, record_table),
 }
 
 

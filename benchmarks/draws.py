@@ -1,0 +1,93 @@
+"""Hold what a constructor really drew against its recorded law: mean, std, bounds and the whole distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from stepzero.laws import Constant, Copy, Law, Normal, Orthogonal, Parts, Sparse, TruncatedNormal, Uniform
+from stepzero.network import Recording, law_of_origin
+
+MOST = 20_000  # elements of a tensor that are tested
+Array = NDArray[np.float64]
+
+
+def tested(found: Recording, draws: list[Mapping[str, torch.Tensor]]) -> Iterator[tuple[str, str, float]]:
+    """Yield (tensor, test, p-value) for every tensor whose law is known, over all draws together.
+
+    What is not random has the p-value 1 where every draw holds it exactly, else 0.
+    """
+    for name, origin in found.items():
+        if not origin.known or any(name not in draw for draw in draws):
+            continue
+        law = law_of_origin(origin, found)
+        if isinstance(law, Copy):
+            if all(law.of in draw for draw in draws):
+                yield name, "copy", float(all(torch.equal(draw[name], draw[law.of]) for draw in draws))
+            law = law.law
+        values = [draw[name].detach().double().numpy() for draw in draws]
+        yield from ((name, test, p) for test, p in _against(law, values, origin.dtype))
+
+
+def _against(law: Law, values: list[Array], dtype: torch.dtype) -> Iterator[tuple[str, float]]:
+    shape = values[0].shape
+    if isinstance(law, Parts):
+        left = np.ones(shape, bool)
+        for held, part in reversed(law.boxes(shape)):  # the later part counts
+            box = tuple(slice(axis.start, axis.stop) for axis in held)
+            if left[box].all():
+                yield from _against(part, [value[box] for value in values], dtype)
+            elif left[box].any() and isinstance(part, (Normal, Uniform, TruncatedNormal, Constant)):
+                yield from _against(part, [value[box][left[box]] for value in values], dtype)
+            left[box] = False
+    elif isinstance(law, (Normal, Uniform, TruncatedNormal)) and law.std > 0:
+        yield from _elements(law, np.concatenate([value.reshape(-1)[: MOST // len(values)] for value in values]))
+    elif isinstance(law, Orthogonal):
+        yield (
+            "orthogonal",
+            float(all(_is_orthogonal(block, law.gain) for v in values for block in np.split(v, law.blocks))),
+        )
+    elif isinstance(law, Sparse):
+        zeros = [(value == 0).sum(0) for value in values]
+        yield "zeros", float(all((count == law.zeros(shape)).all() for count in zeros))
+        yield from _elements(Normal(law.std), np.concatenate([value[value != 0][:MOST] for value in values]))
+    else:
+        exact = torch.from_numpy(np.broadcast_to(law.moments(shape)[0], shape).copy()).to(dtype).double().numpy()
+        yield "numbers", float(all(np.allclose(value, exact, rtol=1e-6, atol=0) for value in values))
+
+
+def _elements(law: Any, flat: Array) -> Iterator[tuple[str, float]]:
+    """Test elements that are drawn alike and independently; bounds with a float32's rounding to spare."""
+    if not flat.size:
+        return
+    within = distribution(law)
+    yield "distribution", float(stats.kstest(flat, within.cdf).pvalue)
+    low, high = within.support()
+    yield "bounds", float(flat.min() >= low - 1e-6 * law.std and flat.max() <= high + 1e-6 * law.std)
+    if flat.size >= 30:  # where the central limit holds
+        excess = float(within.stats("k"))
+        mean, second = flat.mean() - within.mean(), ((flat - within.mean()) ** 2).mean() / within.var()
+        yield "mean", float(2 * stats.norm.sf(abs(mean) / within.std() * math.sqrt(flat.size)))
+    if flat.size >= 1000:
+        yield "std", float(2 * stats.norm.sf(abs(second - 1) / math.sqrt((excess + 2) / flat.size)))
+
+
+def distribution(law: Normal | Uniform | TruncatedNormal) -> Any:
+    """Return a law as scipy has it."""
+    if isinstance(law, Normal):
+        return stats.norm(law.mean, law.std)
+    if isinstance(law, Uniform):
+        return stats.uniform(law.low, law.high - law.low)
+    return stats.truncnorm(law.low, law.high, scale=law.parent_std)
+
+
+def _is_orthogonal(block: Array, gain: float) -> bool:
+    matrix = block.reshape(len(block), -1)
+    matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    return bool(np.allclose(matrix @ matrix.T, gain**2 * np.eye(len(matrix)), atol=1e-4 * gain**2))
