@@ -31,6 +31,24 @@ def test_closed_forms_agree_with_quadrature(mean, sd):
     np.testing.assert_allclose([exact.second, exact.slope_second], [numeric.second, numeric.slope_second], atol=1e-10)
 
 
+@given(mean=finite, sd=st.floats(0.1, 3.0), skewness=st.floats(-1.0, 1.0))
+def test_closed_forms_agree_with_quadrature_for_skewed_arguments(mean, sd, skewness):
+    m, s = np.array([mean]), np.array([sd])
+    exact, numeric = RELU.expand(m, s, skewness), expand(relu, (0.0,), m, s, skewness)
+    np.testing.assert_allclose(exact.coefficients[:, :8], numeric.coefficients[:, :8], atol=1e-9)
+    np.testing.assert_allclose(exact.second, numeric.second, atol=1e-9)
+    np.testing.assert_allclose(exact.slope_second, numeric.slope_second, atol=1e-9)
+    np.testing.assert_allclose(exact.slopes(s)[:, :2], numeric.slope_coefficients[:, :2], atol=1e-8)
+
+
+def test_a_skewed_argument_brings_its_own_third_moment():
+    def cube(x):
+        return x**3, 3 * x**2
+
+    e = expand(cube, (), np.array([0.0]), np.array([2.0]), 0.7)
+    assert e.mean[0] == pytest.approx(0.7 * 2.0**3)
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.8])
 def test_pairs_of_relu_follow_the_arc_cosine_kernel(rho):
     e = RELU.expand(np.zeros(1), np.ones(1))

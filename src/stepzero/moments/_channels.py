@@ -41,9 +41,12 @@ def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
 
     m = root.moments.each(lambda t: t[:, first] if t.dim() > 1 and t.shape[1] == count else t)
     change = None if root.tangent is None else root.tangent.each(average)
+    parts = [part._replace(change=part.change.each(average)) for part in root.parts]
     roles = (*root.roles[:1], R.single(runs, "channel"), *root.roles[2:])
     shape = (root.shape[0], runs, *root.shape[2:])
-    return Signal(shape, roles, m, change, unevenness=root.unevenness, tap=root.tap)
+    return Signal(
+        shape, roles, m, change, unevenness=root.unevenness, tap=root.tap, skewness=root.skewness, parts=parts
+    )
 
 
 def spread(m: Moments, group: Tensor) -> Moments:

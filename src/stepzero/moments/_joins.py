@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._activations import function_of
 from stepzero.moments._call import Call, tensor64
-from stepzero.moments._signal import Knob, Moments, Signal, constant, widen
+from stepzero.moments._signal import Knob, Moments, Part, Signal, constant, widen
 from stepzero.network import Ref
 from stepzero.theory._hermite import PiecewiseLinear
 
@@ -53,6 +54,8 @@ def _with_number(call: Call, names: list[str]) -> Signal:
     numbers = {n: call.operand(n).known for n in names if _scalar(call.operand(n))}
     main = next(n for n in names if n not in numbers)
     x = call.need(main)
+    if len(x.shape) < len(call.shape):  # a number of shape (1,) lends a scalar its axis
+        x = widen(x, call.shape, ((),) * (len(call.shape) - len(x.shape)) + x.roles)
     fixed = {n: t.reshape(()) for n, t in numbers.items() if t is not None}
     kinks = function_of(call, main).kinks
 
@@ -105,7 +108,26 @@ def add(call: Call, a: Signal, b: Signal) -> Signal:
     m, n = a.moments, b.moments
     cross = 2 * alpha * m.mean * n.mean
     moments = Moments(m.mean + alpha * n.mean, *(p + alpha**2 * q + cross for p, q in zip(m[1:], n[1:], strict=True)))
-    return Signal(a.shape, a.roles, moments, summed([(a.tangent, 1.0), (b.tangent, alpha**2)]))
+    tangent = summed([(a.tangent, 1.0), (b.tangent, alpha**2)])
+    parts = [part for x, factor in ((a, 1.0), (b, alpha)) if (part := _part(x, factor)) is not None]
+    parts = parts if any(part.mean or part.variance for part in parts) else []
+    return Signal(a.shape, a.roles, moments, tangent, skewness=_sum_skewness(a, b, alpha), parts=parts)
+
+
+def _part(x: Signal, factor: float) -> Part | None:
+    """What an operand adds to the change of a sum; the change that two activations brought meets the last one only."""
+    if x.tangent is None:
+        return None
+    return Part(x.tangent.times(factor**2), factor * x.stream.live_mean, factor**2 * x.stream.live_variance)
+
+
+def _sum_skewness(a: Signal, b: Signal, alpha: float) -> float:
+    """Third central moments of independent operands add."""
+    third, variance = 0.0, 0.0
+    for x, factor in ((a, 1.0), (b, alpha)):
+        v = max(0.0, x.variance) * factor**2
+        third, variance = third + math.copysign(x.skewness, x.skewness * factor) * v**1.5, variance + v
+    return third / variance**1.5 if variance else 0.0
 
 
 def summed(parts: Sequence[tuple[Moments | None, float | Moments]]) -> Moments | None:
@@ -127,7 +149,17 @@ def multiply(call: Call, a: Signal, b: Signal) -> Signal:
     """
     m, n = a.moments, b.moments
     moments = Moments(*(p * q for p, q in zip(m, n, strict=True)))
-    return Signal(a.shape, a.roles, moments, summed([(a.tangent, n), (b.tangent, m)]), knob=_product_knob(a, b))
+    tangent, skewness = summed([(a.tangent, n), (b.tangent, m)]), _product_skewness(a, b)
+    return Signal(a.shape, a.roles, moments, tangent, knob=_product_knob(a, b), skewness=skewness)
+
+
+def _product_skewness(a: Signal, b: Signal) -> float:
+    """A signal times a number or a scale parameter keeps its skewness; other products are taken as symmetric."""
+    for x, factor in ((a, b), (b, a)):
+        steady = factor.average(factor.mean)
+        if x.skewness and abs(steady) > 0.99 * factor.average(factor.second) ** 0.5:
+            return math.copysign(x.skewness, x.skewness * steady)
+    return 0.0
 
 
 def _product_knob(a: Signal, b: Signal) -> Knob | None:

@@ -16,6 +16,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, tensor64
 from stepzero.moments._signal import Moments, Signal
 from stepzero.moments._smoothing import option, spatial_rank, written
+from stepzero.moments._stream import Power, skewness_of
 from stepzero.theory._extremes import expand_maximum
 from stepzero.theory._hermite import ORDER, Expansion, pair
 
@@ -41,7 +42,7 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
         slope = expansion.slope_second
         tangent = Moments(tensor64(0.0), c.second * slope, *(t * slope**2 for t in c[2:]))
     roles = R.replaced(root.roles, call.shape, window.dims, "position")
-    y = Signal(call.shape, roles, expansion.moments(), tangent)
+    y = Signal(call.shape, roles, expansion.moments(), tangent, skewness=expansion.skewness())
     return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
 
 
@@ -99,6 +100,14 @@ class _Expanded:
         base = np.where(rho > 1e-9, rho, 1.0)
         self._ratios = [np.clip(r / base, 0.0, 1.0) for r in far]  # correlations as shares of the window's own
         self._dims = window.dims
+        self._typical = tuple(np.array([t.mean()]) for t in (mean, sd, rho, count))
+        self._phi = phi
+
+    def skewness(self) -> float:
+        """Skewness of the pooled map at its average window."""
+        powers = (Power(self._phi, n, weighted=False) for n in (1, 2, 3))
+        m1, m2, m3 = (float(expand_maximum(f, self._phi.kinks, *self._typical).mean[0]) for f in powers)
+        return skewness_of(m1, m2, m3)
 
     def moments(self) -> Moments:
         """Return the six moments of the pooled map."""

@@ -22,6 +22,8 @@ from stepzero.moments._joins import add, multiply
 from stepzero.moments._signal import Moments, Signal, widen
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
 
+LEAST_FREE = 4.0  # independent members that a variance is taken to have at least: E[1/v] of fewer is endless
+
 
 def batch_norm(call: Call) -> Signal:
     """Normalise each channel over inputs and positions in training; by the running statistics in eval mode."""
@@ -74,13 +76,14 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
 
     A channel's variance v is that of its own weights: where they are few, E[1/v] exceeds 1/E[v] (9/7 for a depthwise
     3×3). A gradient sees that between the two ops; passed through the same weights it does not, as E[v/v] = 1.
-    The set is taken as large: its own sampling noise, of order 1/N, is left out.
+    Where the set is small or its members alike, v scatters too, and here the weights do not help: E[v] E[1/v] is
+    r/(r - 2) for r members that count as independent (`_Set.independent`).
     """
     first, group = runs_of(x) if 1 not in dims else (None, None)
     if first is None or group is None:
         return _normalised(x, dims, eps, centre)
     few = _normalised(one_of_each(x, first, group), dims, eps, centre)
-    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)))
+    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), skewness=few.skewness)
 
 
 def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
@@ -92,14 +95,15 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         y = (members.without_mean(m) if centre else m).times(scale)
         y = y._replace(second=y.second.clamp_min(0.0))
     if x.tangent is None:
-        return Signal(x.shape, x.roles, y)
+        return Signal(x.shape, x.roles, y, skewness=x.skewness)
     change = x.tangent.ranked(len(x.shape))
     if x.tap is not None and members.channels == 1:
         change = change._replace(second=change.second + (x.unevenness - 1.0) * x.tap)
     change = members.without_mean(change) if centre else change
     along = members.mean(members.pairs(_product(change, y)))
     change = Moments(change.mean, *(c - along * k for c, k in zip(change[1:], y[1:], strict=True)))
-    return Signal(x.shape, x.roles, y, change.times(scale))
+    free = members.independent(y, x.roles).clamp_min(LEAST_FREE)
+    return Signal(x.shape, x.roles, y, change.times(scale * (free / (free - 2.0))), skewness=x.skewness)
 
 
 def _product(change: Moments, y: Moments) -> Moments:
@@ -131,6 +135,21 @@ class _Set:
         b, c, p = self.inputs, self.channels, self.places
         alike = (m.second + (p - 1) * m.elsewhere + (b - 1) * m.across + (b - 1) * (p - 1) * m.apart) / (p * b)
         return alike if c == 1 else alike / c + (1 - 1 / c) * m.mean * self.mean(m.mean)
+
+    def independent(self, y: Moments, roles: R.Roles) -> Tensor:
+        """Return r = N² / Σ ρ² over pairs of members of a normalised set: its variance has relative variance 2/r.
+
+        That is the variance of a quadratic form in Gaussians, as a channel is over the draws of its weights; members
+        next to each other are told from distant ones, other distances are not.
+        """
+        b, p = self.inputs, self.places
+        axes = [d for d in self.dims if R.is_all(roles[d], "position")]
+        beside = min(2 * len(axes), p - 1)
+        distant = ((p - 1) * y.elsewhere - beside * y.near) / max(1, p - 1 - beside)
+        counts = (1, beside, p - 1 - beside, b - 1, (b - 1) * (p - 1))
+        alike = (y.second, y.near, distant, y.across, y.apart)
+        total = torch.stack([n * self.mean(t.square()) for n, t in zip(counts, alike, strict=True)]).sum(0)
+        return b * p * self.channels / total.clamp_min(1e-300)
 
     def without_mean(self, m: Moments) -> Moments:
         """Subtract the set's own mean; another input's or place's mean is its own where the set does not hold it."""
@@ -192,7 +211,7 @@ def _by_running_stats(call: Call, x: Signal) -> Signal:
     m = x.moments
     moved = Moments(m.mean - shift, *(t - 2 * shift * m.mean + shift**2 for t in m[1:]))
     tangent = None if x.tangent is None else x.tangent.times(inverse)
-    return _affine(call, Signal(x.shape, x.roles, moved.times(inverse), tangent), axis=1)
+    return _affine(call, Signal(x.shape, x.roles, moved.times(inverse), tangent, skewness=x.skewness), axis=1)
 
 
 def _regrouped(x: Signal, shape: Sequence[int], roles: R.Roles) -> Signal:

@@ -17,7 +17,8 @@ from torch import Tensor
 from stepzero.moments import _roles as R
 from stepzero.moments._call import tensor64
 from stepzero.moments._channels import one_of_each, runs_of, spread
-from stepzero.moments._signal import Moments, Signal, Source
+from stepzero.moments._signal import Moments, Part, Signal, Source
+from stepzero.moments._stream import limited, stream_of
 from stepzero.theory._hermite import Expansion, PiecewiseLinear, expand, pair
 
 Array = NDArray[np.float64]
@@ -45,14 +46,14 @@ class Pointwise:
             (slope,) = torch.autograd.grad(y.sum(), z) if y.requires_grad else (torch.zeros_like(z),)
         return y.detach().expand_as(z).numpy(), slope.numpy()
 
-    def expand(self, mean: Array, sd: Array) -> Expansion:
+    def expand(self, mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
         """Return its Hermite expansion at each (mean, sd)."""
         if self.linear is None:
-            return expand(self, self.kinks, mean, sd)
-        result = self.linear.expand(mean, sd)
+            return expand(self, self.kinks, mean, sd, skewness)
+        result = self.linear.expand(mean, sd, skewness)
         if not self.slope_spread:
             return result
-        negative = PiecewiseLinear(0.0, 1.0, (0.0,), (-1.0,)).expand(mean, sd)
+        negative = PiecewiseLinear(0.0, 1.0, (0.0,), (-1.0,)).expand(mean, sd, skewness)
         return Expansion(
             result.coefficients,
             result.second + self.slope_spread * negative.second,
@@ -89,14 +90,16 @@ def root_of(x: Signal) -> tuple[Signal, Pointwise]:
 
 def pending(root: Signal, phi: Pointwise, known: Evaluated | tuple[None, None] = (None, None)) -> Signal:
     """Return φ(root), with moments that are known already or computed when first read."""
-    return Signal(root.shape, root.roles, *known, source=Source(root, phi, lambda: evaluate(root, phi)))
+    return Signal(root.shape, root.roles, *known, source=Source(root, phi, lambda: evaluate(root, phi), stream_of))
 
 
 def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
-    """Return the moments and the tangent of φ(root) for a Gaussian root.
+    """Return the moments and the tangent of φ(root) for a Gaussian root, or one whose skewness is known.
 
     Exact for infinite width (Daniely et al. 2016, Poole et al. 2016 eq. 3); a pair at another place is formed
     with the average of the other place's coefficients. Small changes meet φ'² where they are alone and φ'φ' in pairs.
+    The stream of a post-activation net, relu(relu(…) + branch), is skewed: as a Gaussian its variance would come out
+    11 % low after two blocks and 22 % after six; with the skewness 0.2 % and 2.2 % low.
     """
     with torch.enable_grad():  # whoever reads first may be measuring without
         first, group = runs_of(root)
@@ -108,14 +111,34 @@ def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
 
 def _evaluated(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
     pairs = _Pairs(root)
-    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel())
+    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness))
     shape = pairs.mean.shape
     moments = pairs.moments(e.coefficients.reshape(*shape, -1), e.second.reshape(shape))
     if root.tangent is None:
         return moments, None
-    slopes = pairs.moments(e.slopes(pairs.sd.ravel()).reshape(*shape, -1), e.slope_second.reshape(shape))
-    changes = (change * slope for change, slope in zip(root.tangent[1:], slopes[1:], strict=True))
-    return moments, Moments(tensor64(0.0), *changes)
+    if not root.parts:
+        return moments, pairs.through(e, root.tangent)
+    return moments, _added([_part_through(root, phi, part) for part in root.parts])
+
+
+def _part_through(root: Signal, phi: Pointwise, part: Part) -> Moments:
+    """Pass a change through φ where it lives: E[φ'²] at the mean and variance that the sum has there."""
+    m, shift = root.moments, part.mean
+    common = 2 * shift * m.mean + shift**2
+    least = 0.01 * (m.second - m.mean**2)
+    variance = torch.maximum(m.second - m.mean**2 + part.variance, least)
+    there = Moments(m.mean + shift, variance + (m.mean + shift) ** 2, *(t + common for t in m[2:]))
+    pairs = _Pairs(Signal(root.shape, root.roles, there))
+    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness))
+    return pairs.through(e, part.change)
+
+
+def _added(changes: Sequence[Moments]) -> Moments:
+    """Add the changes that independent operands brought."""
+    first, *rest = changes
+    for change in rest:
+        first = Moments(first.mean, *(p + q for p, q in zip(first[1:], change[1:], strict=True)))
+    return first
 
 
 class _Pairs:
@@ -149,6 +172,12 @@ class _Pairs:
             paired(m.apart, True),
         )
 
+    def through(self, e: Expansion, change: Moments) -> Moments:
+        """Return a small change behind the function with this expansion."""
+        shape = self.mean.shape
+        slopes = self.moments(e.slopes(self.sd.ravel()).reshape(*shape, -1), e.slope_second.reshape(shape))
+        return Moments(tensor64(0.0), *(c * k for c, k in zip(change[1:], slopes[1:], strict=True)))
+
     def rho(self, product: Tensor, apart: bool) -> Array:
         """Return the correlation behind E[x x'], with the average other place or with a like one."""
         if (key := (id(product), apart)) not in self._rho:
@@ -160,14 +189,14 @@ class _Pairs:
         return self._rho[key]
 
 
-def expand_unique(phi: Pointwise, mean: Array, sd: Array) -> Expansion:
+def expand_unique(phi: Pointwise, mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
     """Expand at unique (mean, sd) only; many different ones are first rounded to 2e-4."""
     if mean.size <= 4:
-        return phi.expand(mean, sd)
+        return phi.expand(mean, sd, skewness)
     keys, back = np.unique(mean + 1j * sd, return_inverse=True)
     if keys.size > EXACT_ROWS and phi.linear is None:
         keys, back = _rounded(mean, sd)
-    return phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag)).rows(back)
+    return phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag), skewness).rows(back)
 
 
 def _rounded(mean: Array, sd: Array) -> tuple[NDArray[np.complex128], NDArray[np.intp]]:

@@ -181,12 +181,13 @@ def averaged(x: Signal) -> Signal:
     if source is not None:
         root = averaged(source.root) if source.root.read else source.root
         source = replace(source, root=root, evaluate=lambda: (m, None))
-    return Signal(x.shape, x.roles, m, source=source, knob=x.knob, centred=x.centred, known=x.known)
+    skewness = x.skewness if source is None else 0.0
+    return Signal(x.shape, x.roles, m, source=source, knob=x.knob, centred=x.centred, known=x.known, skewness=skewness)
 
 
 def stopped(x: Signal) -> Signal:
     """Return the signal without its tangent: no gradient passes here."""
-    return Signal(x.shape, x.roles, x.moments, knob=x.knob, centred=x.centred, known=x.known)
+    return Signal(x.shape, x.roles, x.moments, knob=x.knob, centred=x.centred, known=x.known, skewness=x.skewness)
 
 
 def passed(call: Call) -> tuple[Signal | None, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stepzero.moments import _roles as R
+from stepzero.moments._stream import Stream
 
 if TYPE_CHECKING:
     from stepzero.moments._pointwise import Pointwise
@@ -65,6 +66,15 @@ class Source:
     root: Signal
     phi: Pointwise
     evaluate: Callable[[], tuple[Moments, Moments | None]]
+    shape: Callable[[Signal, Pointwise], Stream]
+
+
+class Part(NamedTuple):
+    """A small change that a sum takes from one operand, and how the sum is distributed where that change lives."""
+
+    change: Moments
+    mean: float  # the sum's mean there, less its mean
+    variance: float  # the same of its variance
 
 
 class Signal:
@@ -76,7 +86,10 @@ class Signal:
     Moments of a pending pointwise function are computed when first read.
     """
 
-    __slots__ = ("_moments", "_tangent", "centred", "knob", "known", "roles", "shape", "source", "tap", "unevenness")
+    __slots__ = (
+        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "shape", "source", "tap",
+        "unevenness",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,6 +104,8 @@ class Signal:
         known: Tensor | None = None,
         unevenness: float = 1.0,
         tap: Tensor | None = None,
+        skewness: float = 0.0,
+        parts: Sequence[Part] = (),
     ) -> None:
         self.shape = tuple(shape)
         self.roles = roles
@@ -102,6 +117,8 @@ class Signal:
         self.known = known  # a constant, with its numbers
         self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
         self.tap = tap  # the tap on this very signal, if it is a weight op's output
+        self.parts = tuple(parts)  # of the tangent, where a sum's operands let changes live at places of their own
+        self._stream = None if source is not None else Stream(skewness)
 
     @property
     def moments(self) -> Moments:
@@ -120,6 +137,24 @@ class Signal:
     def tangent(self) -> Moments | None:
         """The moments of a small change, lean like the moments."""
         return self._tangent if self.moments else None
+
+    @property
+    def stream(self) -> Stream:
+        """How the elements are distributed beyond their variance, typical of the map."""
+        if self._stream is None:
+            assert self.source is not None
+            self._stream = self.source.shape(self.source.root, self.source.phi)
+        return self._stream
+
+    @property
+    def skewness(self) -> float:
+        """E[(x - E[x])³] / Var[x]^1.5: 0 after a weight, 1.6 after ReLU."""
+        return self.stream.skewness
+
+    @property
+    def variance(self) -> float:
+        """E[x²] - E[x]², averaged over the map."""
+        return self.average(self.second - self.mean**2)
 
     @property
     def mean(self) -> Tensor:
@@ -163,7 +198,7 @@ class Signal:
     def scaled(self, factor: float) -> Signal:
         """Return the signal times sqrt(factor)."""
         m, tangent = self.mapped(lambda m: m.times(factor))
-        return Signal(self.shape, self.roles, m, tangent, centred=self.centred)
+        return Signal(self.shape, self.roles, m, tangent, centred=self.centred, skewness=self.skewness)
 
 
 def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
@@ -203,7 +238,7 @@ def widen(signal: Signal, shape: Sequence[int], roles: R.Roles) -> Signal:
         return m._replace(across=m.second, apart=m.elsewhere) if new_inputs else m
 
     m, tangent = signal.mapped(spread)
-    return Signal(shape, roles, m, tangent, known=signal.known)
+    return Signal(shape, roles, m, tangent, known=signal.known, skewness=signal.skewness)
 
 
 def _copied_places(m: Moments, before: int, after: int) -> Moments:

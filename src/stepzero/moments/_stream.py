@@ -1,0 +1,73 @@
+"""What a sum needs to know of an activation that it adds: how skewed it is, and where its small changes live.
+
+In relu(relu(x) + branch), the stream of post-activation nets, the first ReLU makes the sum skewed, and lets a small
+change through only where x > 0: there the stream is high, and the second ReLU more often open than elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepzero.theory._hermite import ValueAndSlope, expand
+
+if TYPE_CHECKING:
+    from stepzero.moments._pointwise import Pointwise
+    from stepzero.moments._signal import Signal
+
+Array = NDArray[np.float64]
+MOST_SKEWED = 1.5  # beyond, a density with one term for the skewness turns negative in its bulk
+
+
+class Stream(NamedTuple):
+    """Shape of φ(x)'s distribution, at the map's average mean and variance of x."""
+
+    skewness: float = 0.0  # E[(y - E[y])³] / Var[y]^1.5
+    live_mean: float = 0.0  # E[y φ'²] / E[φ'²] - E[y]: the mean where a small change lives, less the mean
+    live_variance: float = 0.0  # Var[y] with weights φ'², less Var[y]
+
+
+def stream_of(root: Signal, phi: Pointwise) -> Stream:
+    """Return the shape of φ(root): its raw moments, alone and weighted by φ'²."""
+    mean, sd, skewness = root.average(root.mean), max(0.0, root.variance) ** 0.5, limited(root.skewness)
+    if not sd:
+        return Stream()
+
+    def average(power: int, weighted: bool) -> float:
+        f = Power(phi, power, weighted)
+        return float(expand(f, phi.kinks, np.array([mean]), np.array([sd]), skewness).mean[0])
+
+    m1, m2, m3 = (average(n, False) for n in (1, 2, 3))
+    live, w1, w2 = (average(n, True) for n in (0, 1, 2))
+    if live <= 0.0:
+        return Stream(skewness_of(m1, m2, m3))
+    w1, w2 = w1 / live, w2 / live
+    return Stream(skewness_of(m1, m2, m3), w1 - m1, (w2 - w1**2) - (m2 - m1**2))
+
+
+def skewness_of(m1: float, m2: float, m3: float) -> float:
+    """Return the skewness that three raw moments mean."""
+    variance = m2 - m1**2
+    return (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5 if variance > 1e-12 * m2 else 0.0
+
+
+def limited(skewness: float) -> float:
+    """Return a skewness that one term of the Gram-Charlier series can bear."""
+    return min(max(skewness, -MOST_SKEWED), MOST_SKEWED)
+
+
+@dataclass(frozen=True)
+class Power:
+    """φⁿ, or φⁿ φ'²."""
+
+    phi: ValueAndSlope
+    power: int
+    weighted: bool
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Return the value; the slope is not asked for."""
+        y, slope = self.phi(x)
+        return y**self.power * (slope**2 if self.weighted else 1.0), np.zeros_like(y)
