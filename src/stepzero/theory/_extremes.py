@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from stepzero.theory._hermite import ORDER, Expansion, ValueAndSlope, _closed, _polynomials
-from stepzero.theory._panels import panels
+from stepzero.theory._panels import legendre, panels
 
 Array = NDArray[np.float64]
 
@@ -70,9 +70,8 @@ def mean_inverse(rho: float, taps: float, fan: float) -> float:
     """
     times = np.array([1.0, max(taps - 1.0, 0.0)]) * fan / taps
     values = np.array([1.0 + max(taps - 1.0, 0.0) * rho, 1.0 - rho])
-    x, w = np.polynomial.legendre.leggauss(64)
-    u = (x + 1.0) / 2.0  # t = u² / (1 - u)² · 1/fan takes [0, 1) to [0, ∞)
+    u, w = legendre(64)  # t = u² / (1 - u)² · 1/fan takes [0, 1) to [0, ∞)
     t = (u / (1.0 - u)) ** 2 / fan
     jacobian = 2.0 * u / (1.0 - u) ** 3 / fan
     integrand = np.exp(-0.5 * np.sum(times[:, None] * np.log1p(2.0 * t * values[:, None]), axis=0))
-    return float(np.sum(w / 2.0 * integrand * jacobian) * np.sum(times * values))
+    return float(np.sum(w * integrand * jacobian) * np.sum(times * values))

@@ -30,14 +30,14 @@ def panels(cuts: Array, low: float, high: float, *, width: float = 2.5, nodes: i
     steps = np.linspace(0.0, 1.0, pieces + 1)[:-1]
     lengths = np.diff(edges, axis=1)[:, :, None] / pieces
     lefts = edges[:, :-1, None] + np.diff(edges, axis=1)[:, :, None] * steps
-    x, w = _legendre(nodes)
+    x, w = legendre(nodes)
     points = lefts[..., None] + lengths[..., None] * x
     weights = np.broadcast_to(lengths[..., None] * w, points.shape)
     return points.reshape(rows, -1), weights.reshape(rows, -1)
 
 
 @lru_cache(maxsize=8)
-def _legendre(nodes: int) -> tuple[Array, Array]:
+def legendre(nodes: int) -> tuple[Array, Array]:
     """Gauss–Legendre nodes and weights on [0, 1]."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     return (x + 1.0) / 2.0, w / 2.0
