@@ -44,7 +44,12 @@ Arg = Annotated[
 Seed = Annotated[
     int, typer.Option(help="Seed of the values, of drawn inputs and of what the constructor draws, 0 … 2^64 - 1.")
 ]
-Goal = Annotated[str, typer.Option(help="What to hold constant, such as forward; own: the laws of the model's author.")]
+Goal = Annotated[
+    str,
+    typer.Option(
+        help="What to hold constant: forward (signals), backward (gradients), balanced (both); own: the laws of the model's author."
+    ),
+]
 Residual = Annotated[
     str, typer.Option(help="What each branch adds to a residual stream: 1/sqrt(depth), unit or zero-last.")
 ]

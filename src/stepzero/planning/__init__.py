@@ -1,6 +1,8 @@
 """A law for each parameter, and why."""
 
 from ._entry import Entry as Entry
+from ._goals import GOALS as GOALS
+from ._goals import Goal as Goal
 from ._plan import FORMAT as FORMAT
 from ._plan import Plan as Plan
 from ._planner import initialize_ as initialize_

@@ -10,6 +10,13 @@ from stepzero.network import Graph, Node, Ref
 from stepzero.planning._slots import NORMS
 
 JOINS = frozenset({"add", "sub"})
+SHARP = {  # ops that turn scores into shares, with the arguments whose scale decides how sharply
+    "softmax": ("self", "input"),
+    "log_softmax": ("self", "input"),
+    "_softmax": ("self",),
+    "_log_softmax": ("self",),
+    "scaled_dot_product_attention": ("query", "key"),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,34 @@ def residual_branches(graph: Graph) -> list[Branch]:
         if ends and not blocked:
             found.append(Branch(node, ends, sizes[stream[node]]))
     return found
+
+
+def logits(graph: Graph) -> frozenset[int]:
+    """Return the weight ops whose outputs a softmax reads, queries and keys too: their scale decides how sharp it is."""
+    weights = {n.id for n in graph.nodes if _multiplies_weight(graph, n)}
+    found: set[int] = set()
+    for node in graph.nodes:
+        if node.op not in SHARP:
+            continue
+        refs = [node.arguments[a] for a in SHARP[node.op] if isinstance(node.arguments.get(a), Ref)]
+        for ref in refs:
+            found |= set(_behind(graph, ref.id, weights))
+    return frozenset(found)
+
+
+def _behind(graph: Graph, value: int, weights: set[int]) -> Iterator[int]:
+    """Yield the weight ops met first when walking back from a value, with no normalisation in between."""
+    queue, seen = [value], {value}
+    while queue:
+        node = graph.producer(queue.pop())
+        if node is None or node.op in NORMS:
+            continue
+        if node.id in weights:
+            yield node.id
+            continue
+        fresh = [v for v in node.inputs if v not in seen and graph.values[v].from_input]
+        seen.update(fresh)
+        queue.extend(fresh)
 
 
 def _multiplies_weight(graph: Graph, node: Node) -> bool:

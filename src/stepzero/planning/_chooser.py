@@ -33,6 +33,7 @@ class Choice:
     reasons: tuple[str, ...]
     node: int
     why: str = ""
+    open: bool = True  # whether its scale answers to the goal, and not to a recipe of the user's
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Chooser:
     choices: dict[str, Choice] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     fans: dict[int, tuple[Fans, float]] = field(default_factory=dict)  # by node: fans and input second moment
+    users: dict[int, str] = field(default_factory=dict)  # by node: the parameter that its scale was left to
     fixed: list[str] = field(default_factory=list)  # places where the graph fixes a weight's scale
 
     def settle(self, call: Call, weight: Signal, load: Load) -> Signal:
@@ -63,6 +65,7 @@ class Chooser:
         name = weight.knob.parameter
         if name in self.given:
             return weight
+        self.users[call.node.id] = name
         if name not in self.scales:
             self._choose(call, weight, load, fans)
         return weight.scaled(self.scales[name])
@@ -74,7 +77,7 @@ class Chooser:
             law: Law = override.choice.law(fans)
             second = law.variance + law.mean**2
             why = f"override {override.pattern!r}: {override.choice!r}"
-            self._keep(name, call, law, second, override.choice.kind, (why,))
+            self._keep(name, second, Choice(law, override.choice.kind, (why,), call.node.id, why, open=False))
             return
         target = self.targets.get(call.node.id, Target())
         per_unit = weight.average(weight.second) * load.second
@@ -84,13 +87,15 @@ class Chooser:
             )
         if per_unit <= 0.0:  # a dead input: nothing to hold, so take it as if it had second moment 1
             per_unit = weight.average(weight.second) * max(load.fan, 1.0)
-        second = target.second_moment * self.levels.get(name, 1.0) / per_unit
+        level = target.second_moment * self.levels.get(name, 1.0)
+        second = level / per_unit
         law = Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
-        self._keep(name, call, law, second, target.recipe, _reasons(call, load, target, law))
+        choice = Choice(law, target.recipe, _reasons(call, load, target, level), call.node.id)
+        self._keep(name, second, choice)
 
-    def _keep(self, name: str, call: Call, law: Law, second: float, recipe: str, reasons: tuple[str, ...]) -> None:
+    def _keep(self, name: str, second: float, choice: Choice) -> None:
         self.scales[name] = float(second)
-        self.choices[name] = Choice(law, recipe, reasons, call.node.id)
+        self.choices[name] = choice
 
     def _fans(self, call: Call, load: Load) -> Fans:
         """fan_out / fan_in = elements out / elements in, for any linear op (each path counted from both ends)."""
@@ -107,12 +112,12 @@ def _unpadded_input(call: Call) -> tuple[int, ...]:
     return call.graph.values[found].shape
 
 
-def _reasons(call: Call, load: Load, target: Target, law: Law) -> tuple[str, ...]:
-    if not target.second_moment:
+def _reasons(call: Call, load: Load, target: Target, level: float) -> tuple[str, ...]:
+    if not level:
         return (target.reason,)
     return (
         f"true fan_in {load.fan:.6g} at this map size ({call.op})",
         f"input second moment {load.input_second:.6g}, counted through the op's own borders: {load.second:.6g} per unit of E[w²]",
         target.reason,
-        f"E[w²] = {target.second_moment:.6g} / {load.second:.6g}",
+        f"E[w²] = {level:.6g} / {load.second:.6g}",
     )

@@ -12,7 +12,7 @@ from stepzero.errors import PlanError
 from stepzero.moments import Flow, OnUnknown, Rule, propagate
 from stepzero.network import Graph, ModelInputs
 
-from ._branches import residual_branches
+from ._branches import logits, residual_branches
 from ._chooser import Chooser, Target
 from ._given import Given, given_laws, open_scale, parameter_moments, role_of
 from ._overrides import Override, read_overrides
@@ -31,6 +31,7 @@ class Draft:
     moments: Mapping[str, tuple[Tensor, Tensor]]  # of every parameter; open ones at second moment 1
     overrides: Mapping[str, Override]
     targets: Mapping[int, Target]
+    pinned: frozenset[int]  # weight ops whose outputs must keep their level, whatever the goal
     inputs: Mapping[str, Tensor]
     rules: Mapping[str, Rule]
     on_unknown: OnUnknown
@@ -81,7 +82,16 @@ def begin(
     laws = with_own({n: g[:3] for n, g in ruled.items()}, own, chosen, everything=goal == "own")
     given = {n: ruled[n] if n in ruled and ruled[n].law is b[0] else Given(*b) for n, b in laws.items() if n in use}
     draft = Draft(
-        graph, use, given, {}, chosen, _targets(graph, residual), real_tensors(model, call), rules, on_unknown
+        graph,
+        use,
+        given,
+        {},
+        chosen,
+        _targets(graph, residual),
+        logits(graph),
+        real_tensors(model, call),
+        rules,
+        on_unknown,
     )
     return replace(draft, moments=_moments(draft, model))
 

@@ -13,11 +13,11 @@ from stepzero.network import ModelInputs, capture
 
 from ._draft import begin
 from ._entries import entries_of, notes_of
+from ._goals import goal_named
+from ._levels import solve, told
 from ._own import own_laws, own_notes, plan_without_inputs, with_unreached
 from ._plan import Plan
 from ._policies import residual_policy
-
-GOALS = ("forward", "own")
 
 
 def plan(
@@ -40,7 +40,9 @@ def plan(
         inputs: A tensor, a tuple of tensors, a shape, a text form, or `{"args": ..., "kwargs": ...}`. The moments
             of given tensors are counted; an input given by its shape is taken as white N(0, 1). Only goal "own" can do
             without: its plan has laws then, and no predictions.
-        goal: What is held constant. "forward": the second moment of every preactivation is 1. "own": nothing, the laws are those
+        goal: What is held constant. "forward": the second moment of every preactivation is 1. "backward": that of every
+            gradient. "balanced": both as far as they agree; the gradients of the first and the last layer as even as preactivations
+            within 1/12.5 … 12.5 allow. See `GOALS`. "own": nothing, the laws are those
             of the model's author, as `stepzero.build` recorded them; of a model built otherwise, those that its values show.
         overrides: An ordered list of (pattern, law or recipe); patterns are those of a shell; the first match wins.
         residual: What each branch adds to a residual stream: "1/sqrt(depth)", "unit" or "zero-last".
@@ -60,8 +62,7 @@ def plan(
         >>> round(plan(net, (1, 3, 8, 8))["2.weight"].law.std ** 2 * 9 * 64, 9)   # 2 / fan_in after a ReLU
         2.0
     """
-    if goal not in GOALS:
-        raise PlanError(f"goal={goal!r} is not known. Choose one of {', '.join(GOALS)}.")
+    aim = goal_named(goal)
     policy = residual_policy(residual)
     if inputs is None:
         if goal != "own":
@@ -72,14 +73,15 @@ def plan(
     call = ModelInputs.of(inputs)
     own = own_laws(model)
     draft = begin(model, call, capture(model, call), overrides, policy, rules, on_unknown, own, goal)
-    walked = draft.walk()
+    solved = solve(draft, aim)
+    walked = solved.walked
     entries = with_unreached(entries_of(draft, walked), model, own, draft.overrides)
     return Plan(
         entries,
         goal=goal,
         inputs=call.describe(model.forward),
         model=type(model).__name__,
-        notes=notes_of(draft, walked, entries) + (own_notes(model, own) if goal == "own" else ()),
+        notes=told(aim, solved) + notes_of(draft, walked, entries) + (own_notes(model, own) if goal == "own" else ()),
     )
 
 

@@ -1,0 +1,138 @@
+"""Levels: what backward and balanced make of nets whose answer is known, or can be compared."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from stepzero.errors import PlanError
+from stepzero.laws import Kaiming, Normal
+from stepzero.planning import GOALS, plan
+
+BAND = GOALS["balanced"].band
+
+
+def stack(widths: list[int], kernel: int = 3) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2, padding_mode="circular"), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def gradients(made) -> list[float]:
+    return [e.gradient_second_moment for e in made.entries if e.fan_in]
+
+
+def seconds(made) -> list[float]:
+    return [e.second_moment for e in made.entries if e.fan_in]
+
+
+def extremes(made) -> tuple[float, float]:
+    """Largest |ln E[y²]|, and |ln| of the first over the last gradient."""
+    g = gradients(made)
+    return max(abs(math.log(q)) for q in seconds(made)), abs(math.log(g[0] / g[-1]))
+
+
+@pytest.mark.parametrize(("channels", "depth", "kernel"), [(4, 3, 3), (7, 6, 1)])
+def test_where_one_scale_meets_both_all_goals_agree(channels, depth, kernel):
+    net = stack([channels] * (depth + 1), kernel)
+    stds = [[e.law.std for e in plan(net, (1, channels, 6, 6), goal=goal).entries if e.fan_in] for goal in GOALS][:3]
+    for other in stds[1:]:
+        assert other == pytest.approx(stds[0], rel=1e-6)
+    assert stds[0][1:] == pytest.approx([math.sqrt(2 / (channels * kernel**2))] * (depth - 1), rel=1e-6)
+
+
+@given(st.lists(st.integers(2, 40), min_size=3, max_size=6))
+@settings(max_examples=10, deadline=None)
+def test_backward_gives_a_plain_stack_two_over_fan_out_and_every_gradient_one(widths):
+    made = plan(stack(widths), (1, widths[0], 6, 6), goal="backward")
+    assert gradients(made) == pytest.approx([1.0] * (len(widths) - 1), rel=1e-4)
+    for entry in [e for e in made.entries if e.fan_in][1:]:
+        assert entry.law.variance == pytest.approx(2 / entry.fan_out, rel=1e-4)
+
+
+def test_backward_counts_stride_and_borders():
+    even = nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular")  # its input's gradients are alike everywhere
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), even)
+    made = plan(net, (1, 3, 12, 12), goal="backward")
+    assert gradients(made) == pytest.approx([1.0] * 3, rel=1e-4)
+    assert made["2.weight"].law.variance == pytest.approx(2 / made["2.weight"].fan_out, rel=1e-4)
+
+
+@given(st.lists(st.integers(2, 60), min_size=3, max_size=7))
+@settings(max_examples=10, deadline=None)
+def test_balanced_evens_the_ends_within_its_band_and_is_worse_on_both_counts_than_neither_mode_of_kaiming(widths):
+    net, shape = stack(widths), (1, widths[0], 6, 6)
+    signal, ratio = extremes(plan(net, shape, goal="balanced"))
+    assert signal <= BAND + 1e-9
+    assert ratio <= extremes(plan(net, shape))[1] + 1e-9
+    for mode in ("fan_in", "fan_out"):
+        rival = extremes(plan(net, shape, overrides=[("*.weight", Kaiming(mode=mode))]))
+        assert signal <= rival[0] + 1e-6 or ratio <= rival[1] + 1e-6
+
+
+def test_saturating_activations_converge_too():
+    layers: list[nn.Module] = [nn.Linear(32, 32)]
+    for _ in range(10):
+        layers += [nn.Tanh(), nn.Linear(32, 32)]
+    net = nn.Sequential(*layers)
+    forward, balanced = (plan(net, (8, 32), goal=goal) for goal in ("forward", "balanced"))
+    assert extremes(forward)[1] > 1.0  # E[tanh'²] / E[tanh²] = 1.178 a layer
+    assert extremes(balanced)[1] < 0.3 * extremes(forward)[1]
+    assert "settled after" in balanced.notes[0]
+
+
+class Twice(nn.Module):
+    """One weight used for two signals of different size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.shared = nn.Linear(16, 16), nn.Linear(16, 16, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.shared(4.0 * self.stem(x)) + self.shared(torch.relu(self.stem(x)))
+
+
+def test_a_weight_that_is_used_twice_serves_both_uses():
+    made = plan(Twice(), (4, 16))
+    shared = made["shared.weight"].law.variance
+    # its uses see second moments 16 and 1/2 of the stem's two outputs of 1: the geometric mean of both outputs is 1
+    assert shared == pytest.approx(1 / 16 / math.sqrt(16 * 0.5), rel=1e-3)
+    assert any("used more than once" in note for note in made.notes)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.stem = nn.Linear(width, width)
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.out, self.wide = nn.Linear(width, width), nn.Linear(width, 8 * width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = nn.functional.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x))
+        return self.wide(torch.relu(self.out(y)))
+
+
+def test_queries_and_keys_keep_their_level_whatever_the_goal():
+    made = plan(Attention(), (2, 5, 16), goal="balanced")
+    assert made["q.weight"].second_moment == pytest.approx(1.0)
+    assert made["k.weight"].second_moment == pytest.approx(1.0)
+    assert made["wide.weight"].second_moment != pytest.approx(1.0, rel=0.01)
+
+
+def test_what_the_user_fixed_stays_fixed_and_the_rest_makes_up_for_it():
+    net = stack([4, 8, 16, 8])
+    made = plan(net, (1, 4, 6, 6), goal="backward", overrides=[("2.weight", Normal(0.05))])
+    assert made["2.weight"].law == Normal(0.05)
+
+
+def test_a_goal_that_is_not_known_names_the_choices():
+    with pytest.raises(PlanError, match="forward, backward, balanced, own"):
+        plan(stack([2, 2]), (1, 2, 4, 4), goal="sideways")
