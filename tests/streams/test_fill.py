@@ -107,6 +107,32 @@ def test_numba_and_numpy_agree_bit_for_bit_on_rectangles_beyond_two_to_the_32(la
     assert ours.tobytes() == theirs.tobytes()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    law=st.sampled_from([Normal(0.5, 1.0), Uniform(-0.3, 0.3), TruncatedNormal(0.02), TruncatedNormal(1.0, -2.5, 2.5)]),
+    dtype=st.sampled_from(["float32", "bfloat16"]),
+    start=st.integers(0, 9) | st.integers(2**34 - 9000, 2**34),  # the upper half of the counter changes at 2^34
+    size=st.integers(1, 14_000),
+    skew=st.integers(0, 40),
+    streamed=st.booleans(),
+)
+def test_long_runs_are_the_same_wherever_they_start_and_lie_and_write_nothing_beside(
+    law, dtype, start, size, skew, streamed
+):
+    pytest.importorskip("numba")
+    region = Region((2**35,))[start : start + size]
+    room = np.full(size + 80, 7, streams.storage(dtype).numpy)
+    ours = room[skew : skew + size]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stepzero.streams._fill.BEYOND_CACHES", 0 if streamed else 2**60)
+        streams.fill(ours, law, 1, "w", region, dtype=dtype, engine="numba")
+    theirs = np.empty(size, room.dtype)
+    streams.fill(theirs, law, 1, "w", region, dtype=dtype, engine="numpy")
+    assert ours.tobytes() == theirs.tobytes()
+    assert (room[:skew] == 7).all()
+    assert (room[skew + size :] == 7).all()
+
+
 @pytest.mark.parametrize(
     "law", [Normal(0.1), TruncatedNormal(1.0, -1.0, 3.0), Uniform(0.0, 1.0), Orthogonal(1.0)], ids=str
 )

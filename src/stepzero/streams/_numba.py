@@ -1,4 +1,4 @@
-"""The same bits by compiled kernels: batches of 512 blocks, one loop per phase, so that each of them fills the widest vectors."""
+"""The same bits by compiled kernels: batches of 1024 blocks, one loop per phase, so that each of them fills the widest vectors."""
 
 # The compiler infers the types of kernels from their first call; annotations would say nothing to it.
 # ruff: noqa: ANN001, ANN202
@@ -6,40 +6,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ._draws import ALL, Draw
 from ._engine import Engine
+from ._householder import householder
 from ._key import Key
-from ._values import table
-from ._vectors import VECTOR, fence, weave, wide_vectors
+from ._values import normal, table
+from ._vectors import VECTOR, fence, kernel, weave, wide_vectors
 from ._words import MULTIPLIERS, ROUNDS, U64, WEYL
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-BLOCKS = 512  # of four words make a batch: all scratch stays in the first-level cache
+BLOCKS = 1024  # of four words make a batch: all scratch, 40 KB, stays in the first-level cache
 BATCH = 4 * BLOCKS
 
 _TABLE = table()  # a global array is a constant to the compiler: gathers without alias checks
 _M0, _M1 = map(np.uint64, MULTIPLIERS)
 _W0, _W1 = map(np.uint64, WEYL)
 _LOW, _HALF, _TWO, _THREE, _ALL = map(np.uint64, (2**32 - 1, 32, 2, 3, ALL))
+_OPEN = (np.float32(-np.inf), np.float32(np.inf))
 _BOTH = 2**32 + 1  # times this, a number stands in both halves of 64 bits
 
 
-def _kernel(function: _Function) -> _Function:
-    try:
-        compiled: _Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder to keep compiled code in: compile again in each process
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
-
-
-@_kernel
+@kernel
 def _philox(blocks, high, k0, k1, c2, c3, pairs):
     """Write (w0, w1) of each block into the first half of `pairs`, (w2, w3) into the second.
 
@@ -66,7 +58,7 @@ def _philox(blocks, high, k0, k1, c2, c3, pairs):
         pairs[BLOCKS + half + i] = (r >> _HALF | r << _HALF) ^ (y3 & _LOW ^ e)
 
 
-@_kernel
+@kernel
 def _uniform(words, values, scale):
     wide_vectors()
     for i in range(BATCH):
@@ -74,7 +66,7 @@ def _uniform(words, values, scale):
         values[i] = np.float32(np.int32(odd)) * scale  # what is made of two int32 is int64 to numba
 
 
-@_kernel
+@kernel
 def _levels(pairs, low, span):
     wide_vectors()
     for i in range(2 * BLOCKS):
@@ -82,7 +74,7 @@ def _levels(pairs, low, span):
         pairs[i] = (near >> _HALF | far & ~_LOW) + low * np.uint64(_BOTH)
 
 
-@_kernel
+@kernel
 def _mirrored(words, values):
     wide_vectors()
     for i in range(BATCH):
@@ -91,13 +83,13 @@ def _mirrored(words, values):
         values[i] = np.float32(np.int32(lower | np.uint32(1)))
 
 
-@_kernel
+@kernel
 def _piece(cell, t):
     slope = (cell >> np.uint64(13) & np.uint64(2**21 - 1)) - ((cell & np.uint64(2**13 - 1)) * t >> np.uint64(17))
     return (cell >> np.uint64(34)) - ((slope & _LOW) * t >> np.uint64(18))
 
 
-@_kernel
+@kernel
 def _quadratic(bits):
     """Turn the bits of two floats into two integers of 32 bits each."""
     wide_vectors()
@@ -109,7 +101,7 @@ def _quadratic(bits):
         bits[i] = near | far << _HALF
 
 
-@_kernel
+@kernel
 def _signed(words, values, scale):
     wide_vectors()
     magnitudes = values.view(np.int32)
@@ -118,7 +110,7 @@ def _signed(words, values, scale):
         values[i] = np.float32(np.int32((magnitudes[i] ^ sign) - sign)) * scale
 
 
-@_kernel
+@kernel
 def _clamp(values, low, high):
     wide_vectors()
     for i in range(BATCH):
@@ -126,14 +118,14 @@ def _clamp(values, low, high):
         values[i] = value if value < high else high
 
 
-@_kernel
+@kernel
 def _shift(values, shift):
     wide_vectors()
     for i in range(BATCH):
         values[i] = np.float32(np.float64(values[i]) + shift)
 
 
-@_kernel
+@kernel
 def _bfloat16(values, out):
     wide_vectors()
     bits = values.view(np.uint32)
@@ -141,7 +133,7 @@ def _bfloat16(values, out):
         out[i] = np.uint16((bits[i] + np.uint32(0x7FFF) + ((bits[i] >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-@_kernel
+@kernel
 def _transform(pairs, draw, values):
     """Turn words into values, in the order of `pairs`: what the NumPy reference does, phase by phase."""
     normal, scale, low, span, clamp_low, clamp_high, shift = draw
@@ -154,13 +146,13 @@ def _transform(pairs, draw, values):
         _signed(words, values, scale)
     else:
         _uniform(words, values, scale)
-    if span != _ALL:
+    if clamp_low > -np.inf:
         _clamp(values, clamp_low, clamp_high)
     if shift != 0.0:
         _shift(values, shift)
 
 
-@_kernel
+@kernel
 def _take(start, at, width, room):
     """Return first block, number of blocks, and the place in the row after them (its width when the row is done)."""
     first = (start + np.uint64(at)) >> _TWO
@@ -171,14 +163,14 @@ def _take(start, at, width, room):
     return first, count, width
 
 
-@_kernel
+@kernel
 def _count_up(first, blocks):
     wide_vectors()
     for j in range(BLOCKS):
         blocks[j] = first + np.uint64(j)
 
 
-@_kernel
+@kernel
 def _gather(starts, row, at, width, room, blocks):
     """Collect the next blocks to compute, of as many rows as fit; return how many, and the upper half of their numbers."""
     count, high = 0, (starts[row] + np.uint64(at)) >> np.uint64(34)
@@ -194,7 +186,7 @@ def _gather(starts, row, at, width, room, blocks):
     return count, high
 
 
-@_kernel
+@kernel
 def _scatter(starts, row, at, width, count, values, out, written):
     """Write the wanted elements of those blocks; return the place after them."""
     done = 0
@@ -210,7 +202,7 @@ def _scatter(starts, row, at, width, count, values, out, written):
     return row, at, written
 
 
-@_kernel
+@kernel
 def _weave(cells, place, streamed):
     """Store a batch in the order of its elements."""
     wide_vectors()
@@ -219,7 +211,7 @@ def _weave(cells, place, streamed):
         weave(cells, first + at, first + half + at, place + 2 * at, streamed)
 
 
-@_kernel
+@kernel
 def _compute(blocks, high, key, draw, pairs, values, cells):
     """Fill `cells` with the values of a batch, in the order of `pairs`; they are `values` itself where the format is float32."""
     _philox(blocks, high, key[0], key[1], key[2], key[3], pairs)
@@ -228,7 +220,7 @@ def _compute(blocks, high, key, draw, pairs, values, cells):
         _bfloat16(values, cells)
 
 
-@_kernel
+@kernel
 def _room(start, left, place, size, streamed):
     """Return how many blocks to take next, whether they go straight to their place, and whether past the caches."""
     first = start >> _TWO
@@ -240,7 +232,7 @@ def _room(start, left, place, size, streamed):
     return BLOCKS, True, streamed and lead == 0
 
 
-@_kernel
+@kernel
 def _fill(out, starts, width, key, draw, values, cells, streamed):
     blocks, pairs, line = np.empty(BLOCKS, np.uint64), np.empty(2 * BLOCKS, np.uint64), np.empty_like(cells)
     row, at, written = 0, 0, 0
@@ -262,41 +254,24 @@ def _fill(out, starts, width, key, draw, values, cells, streamed):
         fence()
 
 
-@_kernel
-def _reflect(rows, vectors, scales, first, terms):
-    for r in range(rows.shape[0]):
-        row = rows[r]
-        for k in range(vectors.shape[0]):
-            start, vector = first + k, vectors[k]
-            length = row.size - start
-            for j in range(length):
-                terms[j] = row[start + j] * vector[start + j]
-            half = 1
-            while 2 * half < length:
-                half *= 2
-            while length > 1:
-                for j in range(length - half):
-                    terms[j] += terms[half + j]
-                length, half = half, half // 2
-            along = terms[0] * scales[k]
-            for j in range(start, row.size):
-                row[j] -= along * vector[j]
-
-
 def _draw(out: NDArray[Any], draw: Draw, key: Key, starts: U64, width: int, streamed: bool) -> None:
     if not out.size:
         return
     levels = (np.uint64(draw.low), np.uint64(draw.span))
-    how = (draw.kind == "normal", draw.scale, *levels, *draw.clamp, draw.shift)
+    clamp = draw.clamp if _cut_by_clamp(draw) else _OPEN
+    how = (draw.kind == "normal", draw.scale, *levels, *clamp, draw.shift)
     values = np.empty(BATCH, np.float32)
     cells = values if out.dtype == np.float32 else np.empty(BATCH, out.dtype)
     _fill(out, starts, width, tuple(map(np.uint64, key)), how, values, cells, streamed)
 
 
-def _householder(
-    rows: NDArray[np.float64], vectors: NDArray[np.float64], scales: NDArray[np.float64], first: int
-) -> None:
-    _reflect(rows, vectors, scales, first, np.empty(rows.shape[1]))
+@lru_cache(maxsize=256)
+def _cut_by_clamp(draw: Draw) -> bool:
+    """Say whether the clamp changes a value: quantiles never decrease, so the first and the last level tell."""
+    if draw.span == ALL:
+        return False
+    first, last = normal(np.array([draw.low, draw.low + draw.span - 1], np.uint32), draw.scale)
+    return bool(first < draw.clamp[0] or last > draw.clamp[1])
 
 
-NUMBA = Engine("numba", 2**19, _draw, _bfloat16, _householder)
+NUMBA = Engine("numba", 2**19, _draw, _bfloat16, householder)

@@ -1,4 +1,4 @@
-"""What Python cannot say to the compiler: full vector width, words woven back into order, stores that go past the caches."""
+"""How kernels are compiled, and what Python cannot say: full vector width, words woven into order, stores past the caches."""
 
 # Intrinsics are read by the compiler, which gives their arguments types of its own.
 # ruff: noqa: ANN001, ANN202
@@ -6,12 +6,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 VECTOR = 64  # bytes; machines with narrower vectors take several
 _I32 = ir.IntType(32)
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile a function that releases the GIL, and keep the code between processes.
+
+    A kernel may call those of its own file alone: the kept code is made anew when that file changes, and no other.
+    """
+    try:
+        compiled: _Function = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # no folder to keep compiled code in: compile again in each process
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled
 
 
 @intrinsic
