@@ -20,6 +20,7 @@ from stepzero.moments import _propagate
 from stepzero.planning import plan
 
 SMALL = 20_000_000  # parameters that are drawn too
+TOO_LARGE = "too large for this table"
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ def watching() -> Iterator[Watch]:
 
 
 def measure_plan(name: str) -> PlanRow:
-    """Build and plan one model, and draw the plan into it if it is small."""
+    """Build one model as `stepzero.build` makes it, plan it, and draw the plan into it if it is small."""
     try:
-        model = build(name).train(training(name))
+        model = build(name, record=True).train(training(name))
         inputs = example(name, model)
         with watching() as watch:
             start = time.process_time()
@@ -96,18 +97,16 @@ def measure_plan(name: str) -> PlanRow:
         return PlanRow(name, ok=False, family=family(name), message=f"{type(error).__name__}: {error}"[:500])
     kept = sum(isinstance(entry.law, Kept) for entry in made.entries)
     moments = [e.second_moment for e in made.entries if e.second_moment is not None and "weight" in e.name]
-    odd = sum(not 0 <= moment < float("inf") for moment in moments)
+    odd = sum(not 0 < moment < float("inf") for moment in moments)
     small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
     return PlanRow(name, True, family(name), round(seconds, 3), watch.nodes, len(made), kept, dict(watch.probed),
-                   dict(watch.passed), round(watch.seconds, 3), odd, filled(name) if small else "too large for this table",
+                   dict(watch.passed), round(watch.seconds, 3), odd, filled(model, made) if small else TOO_LARGE,
                    "; ".join(made.notes)[:600])  # fmt: skip
 
 
-def filled(name: str) -> str:
-    """Plan the model as `stepzero.build` makes it, give it memory that starts as NaN, and say whether all of it was written."""
+def filled(model: torch.nn.Module, made: Plan) -> str:
+    """Give a model memory that starts as NaN, and say whether all of it was written."""
     try:
-        model = build(name, record=True).train(training(name))
-        made = plan(model, example(name, model))
         with _nan_first():
             materialize_(model, made, seed=0)
     except StepZeroError as error:
@@ -140,7 +139,7 @@ def plan_table(rows: list[PlanRow]) -> str:
     lines += ["", "Ops without a rule, measured / passed, and how many models have them:", ""]
     lines += [f"- {line}" for line in _ops(rows)]
     failed = [row for row in rows if not row.ok]
-    unfilled = [row for row in rows if row.ok and row.filled not in ("yes", "too large for this table")]
+    unfilled = [row for row in rows if row.ok and row.filled not in ("yes", TOO_LARGE)]
     lines += ["", "Failed:", "", *(f"- {row.model}: {row.message}" for row in failed)]
     lines += ["", "Not given memory:", "", *(f"- {row.model}: {row.filled}" for row in unfilled)]
     return "\n".join(lines)
@@ -148,7 +147,7 @@ def plan_table(rows: list[PlanRow]) -> str:
 
 def _line(group: str, own: list[PlanRow]) -> str:
     good = [row for row in own if row.ok]
-    tried = [row for row in good if row.filled != "too large for this table"]
+    tried = [row for row in good if row.filled != TOO_LARGE]
     times = [row.seconds for row in good] or [0.0]
     total = {key: sum(getattr(row, key) for row in good) for key in ("parameters", "kept", "nodes")}
     probed, passed = (sum(sum(getattr(row, key).values()) for row in good) for key in ("probed", "passed"))
