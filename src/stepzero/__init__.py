@@ -15,8 +15,12 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero import laws as laws
     from stepzero import streams as streams
     from stepzero import theory as theory
+    from stepzero.checking import LINTS as LINTS
     from stepzero.checking import Check as Check
+    from stepzero.checking import Finding as Finding
+    from stepzero.checking import Findings as Findings
     from stepzero.checking import check as check
+    from stepzero.checking import lint as lint
     from stepzero.errors import StepZeroError as StepZeroError
     from stepzero.filling import Receipt as Receipt
     from stepzero.filling import diff as diff
@@ -86,6 +90,10 @@ _HOMES = MappingProxyType(
         "build": "stepzero.network",
         "Check": "stepzero.checking",
         "check": "stepzero.checking",
+        "Finding": "stepzero.checking",
+        "Findings": "stepzero.checking",
+        "LINTS": "stepzero.checking",
+        "lint": "stepzero.checking",
         "initialize_": "stepzero.planning",
         "plan": "stepzero.planning",
         "RULES": "stepzero.moments",

@@ -72,3 +72,14 @@ class Summing(nn.Module):
 
     def forward(self, x):
         return self.second(torch.cumsum(self.first(x), dim=1))
+
+
+class Unwritten(nn.Module):
+    """A parameter that nothing writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.empty(8))
+
+    def forward(self, x):
+        return x * self.scale

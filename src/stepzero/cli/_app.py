@@ -11,7 +11,7 @@ import typer
 
 import stepzero
 
-from . import _check, _diff, _explain, _fans, _gain, _init, _plan
+from . import _check, _diff, _explain, _fans, _gain, _init, _lint, _plan
 from ._guard import INTERRUPTED, guarded
 
 ABOUT = """Set and prove a neural network's state at step zero.
@@ -19,7 +19,7 @@ ABOUT = """Set and prove a neural network's state at step zero.
 MODEL is path/to/file.py:factory, package.module:factory, torchvision:NAME, timm:NAME or hf:path/to/config.json; \
 a factory is a function or class that returns a torch.nn.Module.
 
-Exit codes: 0 fine, 1 a check failed or two sides differ, 2 misuse.
+Exit codes: 0 fine, 1 a check or lint failed or two sides differ, 2 misuse.
 """
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "init": (_init.init, _init.EXAMPLES),
     "plan": (_plan.plan, _plan.EXAMPLES),
     "check": (_check.check, _check.EXAMPLES),
+    "lint": (_lint.lint, _lint.EXAMPLES),
     "gain": (_gain.gain, _gain.EXAMPLES),
     "fans": (_fans.fans, _fans.EXAMPLES),
     "explain": (_explain.explain, _explain.EXAMPLES),

@@ -21,6 +21,7 @@ from ._explanation import explanation_markdown as explanation_markdown
 from ._explanation import explanation_text as explanation_text
 from ._files import read_text as read_text
 from ._files import write_text as write_text
+from ._findings import findings_document as findings_document
 from ._formula import Equation as Equation
 from ._formula import Formula as Formula
 from ._formula import Name as Name
