@@ -17,7 +17,7 @@ from stepzero import materialize_
 from stepzero.errors import StepZeroError
 from stepzero.laws import Kept
 from stepzero.moments import _propagate
-from stepzero.planning import plan
+from stepzero.planning import Plan, plan
 
 SMALL = 20_000_000  # parameters that are drawn too
 TOO_LARGE = "too large for this table"
