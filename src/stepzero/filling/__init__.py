@@ -4,6 +4,7 @@ from ._apply import apply as apply
 from ._diff import Diff as Diff
 from ._diff import Difference as Difference
 from ._diff import diff as diff
+from ._holdings import is_distributed as is_distributed
 from ._manifest import Manifest as Manifest
 from ._manifest import SavedTensor as SavedTensor
 from ._match import padding_rows as padding_rows

@@ -6,27 +6,32 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from stepzero.errors import LawError, PlanError
+from stepzero.filling import is_distributed
 from stepzero.laws import Copy, Kept, Law
 from stepzero.network import Origin, Recording, Slot, buffer_slots, law_of_origin, parameter_slots, recording
 from stepzero.planning._entry import Entry
 from stepzero.planning._overrides import Override, read_overrides
+from stepzero.planning._own_values import law_of_values
 from stepzero.planning._plan import Plan
 
 Basic = tuple[Law, str, tuple[str, ...]]  # law, recipe, reasons
 UNKNOWN = "its values are on meta, and the model was not built with stepzero.build: nothing is known of them"
-REAL_VALUES = "its values were there already: the recording is not of this tensor"
+UNREAD = "its values are as they were found; nothing was recorded of them"
+NO_DRAW = "its values do not look freshly drawn, or are too few to tell: they stay"
+SHOWN = "read from its values: as a constant or pattern they are exact, as a draw they pass the tests that 99 % of real draws pass"
 
 
-def own_laws(model: nn.Module) -> dict[str, Basic]:
+def own_laws(model: nn.Module, *, read_values: bool = True) -> dict[str, Basic]:
     """Return the law of each parameter, and of each buffer that was drawn, as the model's author meant it.
 
-    What is not known is `Kept`, with the reason.
+    Where the constructor was not recorded, `read_values` asks the values. What is not known is `Kept`, with the reason.
     """
     found = recording(model)
-    laws = {name: _law(slot, found) for name, slot in parameter_slots(model).items()}
+    laws = {name: _law(slot, found, read_values) for name, slot in parameter_slots(model).items()}
     return laws | {name: own for name, own in drawn_buffers(model).items() if _is_persistent(model, name)}
 
 
@@ -125,11 +130,17 @@ def from_origin(origin: Origin, found: Mapping[str, Origin]) -> Basic:
     return law, "own", same + _told(origin)
 
 
-def _law(slot: Slot, found: Recording | None) -> Basic:
+def _law(slot: Slot, found: Recording | None, read_values: bool) -> Basic:
     origin = found.get(slot.name) if found is not None else None
     if found is not None and origin is not None and origin.shape == tuple(slot.tensor.shape):
         return from_origin(origin, found)
-    return Kept(), "kept", (UNKNOWN if slot.tensor.is_meta else REAL_VALUES,)
+    tensor = slot.tensor.detach()
+    if tensor.is_meta:
+        return Kept(), "kept", (UNKNOWN,)
+    if not read_values or not tensor.is_floating_point() or is_distributed(tensor):
+        return Kept(), "kept", (UNREAD,)
+    law = law_of_values(tensor.float().cpu().numpy() if tensor.dtype != torch.float64 else tensor.cpu().numpy())
+    return (Kept(), "kept", (NO_DRAW,)) if law is None else (law, "values", (SHOWN,))
 
 
 def _told(origin: Origin) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ A parameter with values of its own may be freshly drawn or trained. It is taken 
 and alike: their distribution (Kolmogorov-Smirnov, with the settings estimated), their reach, the mean squares of its rows and
 columns (chi-squared dispersion), the sums of those (no row or column leans), and the largest singular value of a matrix
 (Marchenko & Pastur 1967: no direction stands out). Real draws pass all of it with a probability of at least 99 %; what
-fails any of it, or has fewer than 500 elements, is kept.
+fails any of it, or has fewer than 4000 elements, is kept. Of what was not drawn so (Laplace or t-distributed elements, rows of
+uneven scale, a low-rank part of the size of the noise) less than 5 % passes at 4096 elements, and next to nothing at 65536.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy import stats
 from stepzero.laws import Constant, Dirac, Identity, Law, Normal, Orthogonal, TruncatedNormal, Uniform
 
 ALARM = 0.01  # probability at most that a real draw is taken for something else
-FEWEST = 500  # elements below which the tests cannot tell a draw from anything
+FEWEST = 4000  # elements below which too much that was not drawn passes the tests
 MOST = 20_000  # elements whose distribution is tested
 BLOCK = 4096  # rows and columns of a matrix that are looked at
 SIDE = 512  # of those, the ones whose singular values are tested
