@@ -7,5 +7,8 @@ from ._plan import FORMAT as FORMAT
 from ._plan import Plan as Plan
 from ._planner import initialize_ as initialize_
 from ._planner import plan as plan
+from ._policies import POLICIES as POLICIES
 from ._policies import RESIDUAL as RESIDUAL
-from ._policies import ResidualPolicy as ResidualPolicy
+from ._policies import Policy as Policy
+from ._said import Said as Said
+from ._scene import Scene as Scene

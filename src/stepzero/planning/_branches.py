@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,38 +27,73 @@ class Branch:
     join: int  # node id of the addition
     ends: tuple[int, ...]  # weight nodes whose outputs reach the join with no normalisation in between
     depth: int  # branches of the same stream, this one included
+    inner: tuple[int, ...] = ()  # weight nodes of the branch before its ends, in order
+    norms: tuple[int, ...] = ()  # norms that stand between its last weights and the join
 
 
 def residual_branches(graph: Graph) -> list[Branch]:
-    """Return every residual branch whose scale a weight decides.
+    """Return every residual branch whose scale a weight decides, with no norm behind it.
 
     An addition is a residual join if one operand (the skip) passes fewer weight ops than the other. Joins whose
     skips run into each other with neither weight nor normalisation in between form one stream, which grows by
     one branch at a time: its number of joins is the depth that a branch is scaled for.
     """
-    weights = {n.id for n in graph.nodes if _multiplies_weight(graph, n)}
-    longest = _longest_paths(graph, weights)
-    joins = {n.id: _operands(graph, n, longest) for n in graph.nodes if n.op in JOINS}
-    joins = {n: pair for n, pair in joins.items() if pair is not None}
+    return [branch for branch in all_branches(graph) if branch.ends and not branch.norms]
+
+
+def all_branches(graph: Graph) -> list[Branch]:
+    """Return every residual branch, those that end in a norm too."""
+    weights = weight_nodes(graph)
+    joins = residual_joins(graph)
     stream: dict[int, int] = {}
-    for node, pair in joins.items():
-        assert pair is not None
-        before = next((j for j in _reach(graph, pair[0], weights, NORMS) if j in joins), None)
+    for node, (skip, _) in joins.items():
+        before = next((j for j in _reach(graph, skip, weights, NORMS) if j in joins), None)
         stream[node] = node if before is None else stream[before]
-    sizes = {root: sum(1 for r in stream.values() if r == root) for root in set(stream.values())}
-    found = []
-    for node, pair in joins.items():
-        assert pair is not None
-        ends = tuple(n for n in _reach(graph, pair[1], weights, NORMS) if n in weights)
-        blocked = any(graph.nodes[n].op in NORMS for n in _reach(graph, pair[1], weights, NORMS))
-        if ends and not blocked:
-            found.append(Branch(node, ends, sizes[stream[node]]))
-    return found
+    sizes = Counter(stream.values())
+    return [_branch(graph, node, *pair, sizes[stream[node]], weights) for node, pair in joins.items()]
+
+
+def residual_joins(graph: Graph) -> dict[int, tuple[int, int]]:
+    """Return the values (skip, branch) that each residual addition joins, by node."""
+    longest = _longest_paths(graph, weight_nodes(graph))
+    pairs = {n.id: _operands(graph, n, longest) for n in graph.nodes if n.op in JOINS}
+    return {n: pair for n, pair in pairs.items() if pair is not None}
+
+
+def weight_nodes(graph: Graph) -> set[int]:
+    """Return the ops that multiply a signal by a weight."""
+    return {n.id for n in graph.nodes if _multiplies_weight(graph, n)}
+
+
+def _branch(graph: Graph, join: int, skip: int, branch: int, depth: int, weights: set[int]) -> Branch:
+    met = list(_reach(graph, branch, weights, NORMS))
+    ends = tuple(n for n in met if n in weights)
+    norms = tuple(n for n in met if graph.nodes[n].op in NORMS)
+    within = set(_between(graph, branch, skip)) & weights
+    return Branch(join, ends, depth, tuple(sorted(within - set(ends))), norms)
+
+
+def _between(graph: Graph, value: int, skip: int) -> Iterator[int]:
+    """Yield the nodes behind a value that do not stand behind the skip as well."""
+    trunk = set(_ancestors(graph, skip, set()))
+    yield from (n for n in _ancestors(graph, value, trunk) if n not in trunk)
+
+
+def _ancestors(graph: Graph, value: int, stop: set[int]) -> Iterator[int]:
+    queue, seen = [value], {value}
+    while queue:
+        node = graph.producer(queue.pop())
+        if node is None or node.id in stop:
+            continue
+        yield node.id
+        fresh = [v for v in node.inputs if v not in seen and graph.values[v].from_input]
+        seen.update(fresh)
+        queue.extend(fresh)
 
 
 def logits(graph: Graph) -> frozenset[int]:
     """Return the weight ops whose outputs a softmax reads, queries and keys too: their scale decides how sharp it is."""
-    weights = {n.id for n in graph.nodes if _multiplies_weight(graph, n)}
+    weights = weight_nodes(graph)
     found: set[int] = set()
     for node in graph.nodes:
         if node.op not in SHARP:

@@ -17,11 +17,11 @@ from stepzero.theory import Fans
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The second moment that a weight op's output is planned to have, and why."""
+    """The second moment that a weight op's output is planned to have, who says so, and why."""
 
-    second_moment: float = 1.0
-    reason: str = "second moment 1 for every preactivation (He et al. 2015, eq. 10, with the true input moments)"
-    recipe: str = "forward"
+    second_moment: float
+    reason: str  # a sentence with its source: what `Plan.why` says
+    recipe: str  # the goal or policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Chooser:
     says which of the others are constants (magnitudes, gains) rather than drawn.
     """
 
-    targets: Mapping[int, Target]
+    targets: Mapping[int, Target]  # by node, where a policy spoke
+    usual: Target  # of all others
     overrides: Mapping[str, Override]
     given: frozenset[str]
     constants: frozenset[str]
@@ -79,7 +80,7 @@ class Chooser:
             why = f"override {override.pattern!r}: {override.choice!r}"
             self._keep(name, second, Choice(law, override.choice.kind, (why,), call.node.id, why, open=False))
             return
-        target = self.targets.get(call.node.id, Target())
+        target = self.targets.get(call.node.id, self.usual)
         per_unit = weight.average(weight.second) * load.second
         if not math.isfinite(per_unit):
             raise PlanError(
@@ -90,7 +91,7 @@ class Chooser:
         level = target.second_moment * self.levels.get(name, 1.0)
         second = level / per_unit
         law = Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
-        choice = Choice(law, target.recipe, _reasons(call, load, target, level), call.node.id)
+        choice = Choice(law, target.recipe, _reasons(call, load, target, level), call.node.id, target.reason)
         self._keep(name, second, choice)
 
     def _keep(self, name: str, second: float, choice: Choice) -> None:

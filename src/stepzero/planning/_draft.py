@@ -9,15 +9,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from stepzero.errors import PlanError
+from stepzero.laws import Kept
 from stepzero.moments import Flow, OnUnknown, Rule, propagate
-from stepzero.network import Graph, ModelInputs
+from stepzero.network import Graph, ModelInputs, recording
 
-from ._branches import logits, residual_branches
+from ._branches import logits
 from ._chooser import Chooser, Target
 from ._given import Given, given_laws, open_scale, parameter_moments, role_of
+from ._goals import Goal
 from ._overrides import Override, read_overrides
 from ._own import Basic, with_own
-from ._policies import ResidualPolicy
+from ._policies import Policy, speak
+from ._said import Said
+from ._scene import Scene
 from ._slots import Slot, slots
 
 
@@ -30,7 +34,9 @@ class Draft:
     given: Mapping[str, Given]
     moments: Mapping[str, tuple[Tensor, Tensor]]  # of every parameter; open ones at second moment 1
     overrides: Mapping[str, Override]
-    targets: Mapping[int, Target]
+    targets: Mapping[int, Target]  # by node, where a policy spoke
+    usual: Target
+    rates: Mapping[str, float]  # learning rates that go with policies, by parameter
     pinned: frozenset[int]  # weight ops whose outputs must keep their level, whatever the goal
     inputs: Mapping[str, Tensor]
     rules: Mapping[str, Rule]
@@ -43,7 +49,7 @@ class Draft:
             levels: Factors on the second moment that an open weight is planned to put out, by parameter; 1 if not listed.
         """
         constants = frozenset(name for name, uses in self.use.items() if role_of(uses) != "weight")
-        chooser = Chooser(self.targets, self.overrides, frozenset(self.given), constants, levels or {})
+        chooser = Chooser(self.targets, self.usual, self.overrides, frozenset(self.given), constants, levels or {})
         flow = propagate(
             self.graph, self.inputs, self.moments, weights=chooser, rules=self.rules, on_unknown=self.on_unknown
         )
@@ -63,37 +69,49 @@ def begin(
     call: ModelInputs,
     graph: Graph,
     overrides: Iterable[tuple[str, Any]] | None,
-    residual: ResidualPolicy,
+    policies: tuple[list[Policy], list[Policy]],
     rules: Mapping[str, Rule],
     on_unknown: OnUnknown,
     own: Mapping[str, Basic],
-    goal: str,
+    goal: Goal,
 ) -> Draft:
-    """Return the draft of a captured model.
+    """Return the draft of a captured model; `policies` are those that the user asked for, and the default ones of other kinds.
 
     Raises:
-        PlanError: if it has no parameters, or an override does not fit.
+        PlanError: if the model has no parameters, an override does not fit, or a policy finds nothing to speak about.
     """
     use = slots(graph)
     if not use:
         raise PlanError(f"{type(model).__name__} has no parameters: there is nothing to plan.")
     chosen = read_overrides(overrides, list(use))
-    ruled = given_laws(graph, use, chosen, {})
-    laws = with_own({n: g[:3] for n, g in ruled.items()}, own, chosen, everything=goal == "own")
+    first, last = speak(*policies, Scene(graph, use)) if goal.name != "own" else (Said(), Said())
+    ruled = given_laws(graph, use, chosen, first.laws)
+    laws = with_own({n: g[:3] for n, g in ruled.items()}, own, chosen, everything=goal.name == "own")
     given = {n: ruled[n] if n in ruled and ruled[n].law is b[0] else Given(*b) for n, b in laws.items() if n in use}
+    given |= {n: last.laws[n] for n in _known_to_nobody(model, given) if n in last.laws}
     draft = Draft(
         graph,
         use,
         given,
         {},
         chosen,
-        _targets(graph, residual),
+        first.targets,
+        goal.target,
+        first.rates,
         logits(graph),
         real_tensors(model, call),
         rules,
         on_unknown,
     )
     return replace(draft, moments=_moments(draft, model))
+
+
+def _known_to_nobody(model: nn.Module, given: Mapping[str, Given]) -> list[str]:
+    """Return kept parameters on meta of a model whose construction was not recorded."""
+    if recording(model) is not None:
+        return []
+    held = dict(model.named_parameters(remove_duplicate=False))
+    return [n for n, g in given.items() if isinstance(g.law, Kept) and n in held and held[n].is_meta]
 
 
 def real_tensors(model: nn.Module, call: ModelInputs) -> dict[str, Tensor]:
@@ -116,13 +134,3 @@ def _moments(draft: Draft, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]
         for name, g in draft.given.items()
     }  # fmt: skip
     return known | {name: open_scale() for name in draft.use if name not in known}
-
-
-def _targets(graph: Graph, policy: ResidualPolicy) -> dict[int, Target]:
-    """Return the target of each weight op that ends a residual branch."""
-    found = {}
-    for branch in residual_branches(graph):
-        why = f"{policy.reason.format(depth=branch.depth)} ({policy.source})"
-        for node in branch.ends:
-            found[node] = Target(policy.second_moment(branch.depth) / len(branch.ends), why, f"residual {policy.name}")
-    return found

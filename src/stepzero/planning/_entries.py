@@ -57,6 +57,8 @@ def _entry(draft: Draft, walked: Walked, name: str, gradients: Mapping[int, floa
         gradients.get(node.id) if node else None,
         op=node.op if node else "",
         module=node.module if node else "",
+        why=ruling.why or "; ".join(ruling.reasons[-1:]),
+        learning_rate=draft.rates.get(name),
         **_fans(draft, walked, name, node, ruling),
     )
 

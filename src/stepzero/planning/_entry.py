@@ -10,8 +10,8 @@ from typing import Any
 from stepzero.errors import LawError, PlanError
 from stepzero.laws import Law, from_dict
 
-NUMBERS = ("fan_in", "fan_out", "gain", "second_moment", "gradient_second_moment")
-WORDS = ("recipe", "op", "module")
+NUMBERS = ("fan_in", "fan_out", "gain", "second_moment", "gradient_second_moment", "learning_rate")
+WORDS = ("recipe", "op", "module", "why")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Entry:
         gain: std·√fan_in.
         op: The op that it feeds, such as "conv2d".
         module: Path of the module that owns it.
+        why: Who chose the law, the goal or a policy, in one sentence with its source.
+        learning_rate: Factor on the learning rate that the parametrisation goes with (µP, CompleteP, for Adam).
 
     Raises:
         PlanError: if a field has the wrong form, or no tensor of this shape can follow the law.
@@ -50,6 +52,8 @@ class Entry:
     gain: float | None = None
     op: str = ""
     module: str = ""
+    why: str = ""
+    learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:

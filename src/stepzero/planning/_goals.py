@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from stepzero.errors import PlanError
 
+from ._chooser import Target
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -42,6 +44,11 @@ class Goal:
     def __post_init__(self) -> None:
         if not (self.inside >= 0 and self.ends >= 0 and self.band >= 0):
             raise PlanError(f"goal {self.name!r}: inside, ends and band must be numbers ≥ 0.")
+
+    @property
+    def target(self) -> Target:
+        """What a weight op's output is held to before gradients count."""
+        return Target(1.0, f"goal {self.name}: {self.reason} ({self.source})", self.name)
 
     @property
     def follows(self) -> bool:

@@ -77,11 +77,23 @@ class Plan(Mapping[str, Entry]):
         Raises:
             PlanError: if the plan has no parameter of this name; the message names the nearest ones.
         """
+        return explain_entry(self._known(name))
+
+    def why(self, name: str) -> str:
+        """Return who chose a parameter's law, the goal, a policy or you, in one sentence with its source.
+
+        Raises:
+            PlanError: as for `explain`.
+        """
+        entry = self._known(name)
+        return entry.why or "; ".join(entry.reasons) or f"{name} was given as {entry.law!r}, without a reason."
+
+    def _known(self, name: str) -> Entry:
         if name not in self:
             near = get_close_matches(name, self, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise PlanError(f"the plan has no parameter {name!r}.{hint}")
-        return explain_entry(self[name])
+        return self[name]
 
     def apply_(self, model: Any, seed: int = 0) -> filling.Receipt:
         """Draw every parameter of the plan into a model, in place; what the plan keeps, or does not list, stays.

@@ -17,7 +17,7 @@ from ._goals import goal_named
 from ._levels import solve, told
 from ._own import own_laws, own_notes, plan_without_inputs, with_unreached
 from ._plan import Plan
-from ._policies import residual_policy
+from ._policies import Policy, read_policies
 
 
 def plan(
@@ -27,6 +27,7 @@ def plan(
     goal: str = "forward",
     overrides: Iterable[tuple[str, Any]] | None = None,
     residual: str = "1/sqrt(depth)",
+    policies: Iterable[str | Policy] | None = None,
     rules: Mapping[str, Rule] = RULES,
     on_unknown: OnUnknown = "probe",
 ) -> Plan:
@@ -45,7 +46,9 @@ def plan(
             within 1/12.5 … 12.5 allow. See `GOALS`. "own": nothing, the laws are those
             of the model's author, as `stepzero.build` recorded them; of a model built otherwise, those that its values show.
         overrides: An ordered list of (pattern, law or recipe); patterns are those of a shell; the first match wins.
-        residual: What each branch adds to a residual stream: "1/sqrt(depth)", "unit" or "zero-last".
+        residual: What each branch adds to a residual stream: "1/sqrt(depth)", "unit", "zero-last", "fixup" …
+        policies: Names "kind:choice" or "kind:choice=number" from `POLICIES`, such as "head:zero", "embedding:normal=0.02" or
+            "width:mup=256", or policies of your own: what a kind of parameter gets beside the goal. One of each kind.
         rules: One propagation rule for each op name; extend by `RULES | {"mylib::op": my_rule}`.
         on_unknown: At an op without a rule: "probe" it on random tensors, raise an "error", or let it pass as "identity".
 
@@ -54,7 +57,7 @@ def plan(
         ModelError: if the model cannot be read.
         CaptureError: if the forward pass cannot be recorded.
         NoRuleError: with on_unknown="error", at an op without a rule.
-        PlanError: if goal, residual or an override is not known, or the model has no weights.
+        PlanError: if goal, residual, a policy or an override is not known or finds nothing, or the model has no weights.
 
     Examples:
         >>> net = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1, padding_mode="circular"), nn.ReLU(),
@@ -63,7 +66,11 @@ def plan(
         2.0
     """
     aim = goal_named(goal)
-    policy = residual_policy(residual)
+    chosen = read_policies(policies, residual)
+    if goal == "own" and chosen[0]:
+        raise PlanError(
+            "goal='own' follows the model's author: it takes no policies. Choose another goal, or overrides."
+        )
     if inputs is None:
         if goal != "own":
             raise PlanError(
@@ -71,8 +78,9 @@ def plan(
             )
         return plan_without_inputs(model, overrides)
     call = ModelInputs.of(inputs)
-    own = own_laws(model)
-    draft = begin(model, call, capture(model, call), overrides, policy, rules, on_unknown, own, goal)
+    graph = capture(model, call)
+    own = own_laws(model, read_values=goal == "own")
+    draft = begin(model, call, graph, overrides, chosen, rules, on_unknown, own, aim)
     solved = solve(draft, aim)
     walked = solved.walked
     entries = with_unreached(entries_of(draft, walked), model, own, draft.overrides)
@@ -92,7 +100,7 @@ def initialize_(model: nn.Module, inputs: Any, seed: int = 0, **plan_options: An
         model: A model with memory, in the mode that it is planned for.
         inputs: As for `plan`.
         seed: 0 ≤ seed < 2^64. Values depend on seed, name and index alone.
-        **plan_options: As for `plan`: goal, overrides, residual, rules, on_unknown.
+        **plan_options: As for `plan`: goal, overrides, residual, policies, rules, on_unknown.
 
     Raises:
         StepZeroError: as `plan` and `Plan.apply_` do; the model is as it was.
