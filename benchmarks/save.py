@@ -70,7 +70,7 @@ def run_torchs(options: argparse.Namespace, folder: Path) -> None:
     print(f"torch: {time.perf_counter() - start:.2f} s of it to save", file=sys.stderr)
 
 
-def measured(side: str, options: argparse.Namespace) -> dict[str, float]:
+def measured(side: str, where: str, options: argparse.Namespace) -> dict[str, float]:
     """Run one side in a process of its own."""
     command = [
         sys.executable,
@@ -81,6 +81,8 @@ def measured(side: str, options: argparse.Namespace) -> dict[str, float]:
         str(options.parameters),
         "--shard",
         options.shard,
+        "--where",
+        where,
     ]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
@@ -91,11 +93,14 @@ def main() -> None:
     arguments.add_argument("--parameters", type=float, default=0.3, help="billions")
     arguments.add_argument("--shard", default="5GB")
     arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument(
+        "--where", nargs="+", default=["/dev/shm", "."], help="folders to write into, one after the other"
+    )
     arguments.add_argument("--skip-torch", action="store_true")
     arguments.add_argument("--side", choices=["ours", "torch"], help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.side:
-        with tempfile.TemporaryDirectory(dir=".") as folder:
+        with tempfile.TemporaryDirectory(dir=options.where[0]) as folder:
             start = time.perf_counter()
             {"ours": run_ours, "torch": run_torchs}[options.side](options, Path(folder))
             seconds = time.perf_counter() - start
@@ -103,20 +108,27 @@ def main() -> None:
         cpu = used.ru_utime + used.ru_stime  # with the imports
         print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": used.ru_maxrss / 1024}))
         return
-    sides = ["ours"] if options.skip_torch else ["torch", "ours"]
-    best: dict[str, dict[str, float]] = {}
-    for _ in range(options.rounds):
-        for side in sides:
-            found = measured(side, options)
-            best[side] = min(best.get(side, found), found, key=lambda run: run["seconds"])
     count = sum(rows * columns for rows, columns in shapes(options.parameters).values())
     print(f"{count / 1e9:.2f} billion parameters, bfloat16, {count * 2 / 1e9:.2f} GB")
+    for where in options.where:
+        compare(where, count, options)
+
+
+def compare(where: str, count: int, options: argparse.Namespace) -> None:
+    """Time both sides in turns on one folder, and print the best of each."""
+    best: dict[str, dict[str, float]] = {}
+    for _ in range(options.rounds):
+        for side in ["ours"] if options.skip_torch else ["torch", "ours"]:
+            found = measured(side, where, options)
+            best[side] = min(best.get(side, found), found, key=lambda run: run["seconds"])
     for side, found in best.items():
         print(
-            f"{side:6} {found['seconds']:8.2f} s {found['cpu']:8.2f} s of CPU, {found['seconds'] / count * 1e9:7.2f} ns/parameter, peak {found['peak_mb']:6.0f} MB"
+            f"{where:10} {side:6} {found['seconds']:7.2f} s, {found['cpu']:7.2f} s of CPU, {found['seconds'] / count * 1e9:6.2f} ns/parameter, "
+            f"{count * 2e-9 / found['seconds']:5.2f} GB/s, peak {found['peak_mb']:6.0f} MB",
+            flush=True,
         )
     if len(best) == 2:
-        print(f"ratio  {best['torch']['seconds'] / best['ours']['seconds']:8.1f}")
+        print(f"{where:10} ratio {best['torch']['seconds'] / best['ours']['seconds']:5.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -219,12 +219,12 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 
     original = _files.whole_file
 
-    def full(target):
+    def full(target, size=0):
         import contextlib
 
         @contextlib.contextmanager
         def wrapped():
-            with original(target) as file:
+            with original(target, size) as file:
                 yield Full(file) if target.suffix == ".safetensors" else file
 
         return wrapped()

@@ -18,7 +18,7 @@ def in_order(jobs: Iterable[Job], threads: int | None) -> Generator[memoryview, 
         try:
             for job in jobs:
                 waiting.append(pool.submit(job))
-                if len(waiting) > workers + 1:
+                if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

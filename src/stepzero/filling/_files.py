@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +14,22 @@ from stepzero.errors import FileError
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
+def whole_file(target: Path, size: int = 0) -> Iterator[BinaryIO]:
     """Yield a file to write; it takes the name `target` when the block ends well, and vanishes when it does not.
 
-    A process that is killed leaves only the hidden part, which the next run overwrites.
+    A process that is killed leaves only the hidden part, which the next run overwrites. `size` bytes are taken from the disk at
+    once, where it offers that: one that is too full says so before anything is computed, and writes in one piece.
 
     Raises:
         FileError: if another process writes the same file, or the disk does not take it.
     """
     part = target.with_name(f".{target.name}.part")
     try:
-        with part.open("ab") as file:
+        with open(part, "r+b", opener=_opened) as file:
             _lock(file, target)
             try:
                 file.truncate(0)
+                _reserve(file, size)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -55,6 +58,21 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file as it is, or a new one: nothing is cut off before the lock is held."""
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):  # a file system that knows no such call
+            raise
 
 
 def _lock(file: BinaryIO, target: Path) -> None:

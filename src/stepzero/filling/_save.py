@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from ._container import arranged, header
 from ._files import whole_file, write_whole
 from ._manifest import Manifest
 from ._match import Entries
+from ._sink import Sink
 from ._sources import Source, sources_of
 from ._task import Hashes, Task, finished, require_target
 from ._volumes import INDEX, Volume, bytes_of, index, split
@@ -134,22 +133,20 @@ def _write_volume(task: Task, volume: Volume, at: int, progress: Progress) -> Ha
     """Write one file, and return the hashes of its tensors."""
     engine = streams.engine("auto", task.total // 4).name
     jobs = (job for spec in volume.specs for job in task.sources[spec.name].jobs(task.seed, engine))
-    hashes: dict[str, str] = {}
+    first = header(volume.specs, METADATA)
     with (
-        whole_file(task.folder / volume.name) as file,
+        whole_file(task.folder / volume.name, len(first) + volume.nbytes) as file,
         closing(in_order(jobs, task.threads)) as chunks,
-        ThreadPoolExecutor(1, thread_name_prefix="stepzero-hash") as hasher,
+        Sink(file) as sink,
     ):
-        file.write(header(volume.specs, METADATA))
+        file.write(first)
         for spec in volume.specs:
-            digest, left = hashlib.sha256(), spec.nbytes
+            sink.open(spec.name)
+            left = spec.nbytes
             while left:
                 chunk = next(chunks)
-                hashed = hasher.submit(digest.update, chunk)
-                file.write(chunk)
-                hashed.result()
+                sink.write(spec.name, chunk)
                 left -= chunk.nbytes
                 at += chunk.nbytes
                 progress(at, task.total)
-            hashes[spec.name] = digest.hexdigest()
-    return hashes
+        return sink.hashes()

@@ -20,7 +20,7 @@ from ._chunks import Job
 from ._container import CODES, Spec
 from ._match import Entries, Entry
 
-CHUNK = 2**21  # elements made at a time
+CHUNK = 2**19  # elements made at a time: few enough to be still in a cache when they are hashed and written
 
 
 @dataclass(frozen=True, slots=True)
