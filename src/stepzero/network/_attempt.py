@@ -61,6 +61,15 @@ class Attempt:
         _finish(self.recorder, output)
         return self.graph
 
+    def cut_short(self) -> Graph:
+        """Return what was recorded before the pass failed; the signals that no other one was made of count as its outputs."""
+        graph = self.graph
+        signals = {v.id for v in graph.values if v.node is not None and v.from_input and v.dtype.is_floating_point}
+        read = {v for node in graph.nodes if signals.intersection(node.outputs) for v in node.inputs}
+        graph.outputs = sorted(signals - read)
+        _account(graph)
+        return graph
+
     def where(self) -> str:
         """Return the module, and the op with its shapes, that ran last: `features.0 (Conv2d), conv2d((1, 4, 8, 8), ...)`."""
         path = self.scope.here.path
@@ -130,6 +139,11 @@ def _finish(recorder: Recorder, output: Any) -> None:
     graph.outputs = [recorder.writer.read(tensor) for tensor in tensors]
     if not graph.outputs:
         raise CaptureError("the forward pass returns no tensor. Wrap the model so that it returns what is trained on.")
+    _account(graph)
+
+
+def _account(graph: Graph) -> None:
+    """Note which parameters nobody reads, and which reach no output."""
     read = {value for node in graph.nodes for value in node.inputs} | set(graph.outputs)
     alive = reaching(graph, graph.outputs)
     graph.unused = tuple(name for name, value in graph.parameters.items() if value not in read)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from textwrap import shorten
 
 import torch
 from torch import nn
 
 from stepzero.errors import CaptureError, InputError, StepZeroError
 from stepzero.network._attempt import Attempt, Rung
+from stepzero.network._border import NeedsNumbersError
 from stepzero.network._graph import Graph
 from stepzero.network._inputs import ModelInputs
 
@@ -31,20 +33,22 @@ def climb(model: nn.Module, call: ModelInputs, training: bool | None, made: Made
 
     Raises:
         InputError: if the model refuses the inputs on real tensors too.
-        CaptureError: if the model is too large for a run on real tensors.
+        CaptureError: if the model is too large for a run on real tensors, and nothing was read of it before it failed.
     """
     first, graph = _try(META, META_AUTOGRAD, model, call, training, made)
     if graph is not None:
         return graph
     needed = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     if needed > LIMIT:
+        if isinstance(first.error, NeedsNumbersError) and _has_read_weights(first.attempt.graph):
+            return _cut_short(first, needed)
         raise CaptureError(_too_large(first, needed)) from first.error
     second, graph = _try(REAL, REAL_AUTOGRAD, model, call, training, made)
     if graph is None:
         raise InputError(_refused(second, model, call)) from second.error
     graph.assumed = (
         *graph.assumed,
-        f"ran on real tensors, since meta failed at {first.attempt.where()}: {first.error}",
+        f"ran on real tensors, since meta failed at {first.attempt.where()}: {_words(first.error)}",
     )
     return graph
 
@@ -81,6 +85,22 @@ def _try(
     return failures[0], None
 
 
+def _has_read_weights(graph: Graph) -> bool:
+    return any(graph.values[v].kind == "parameter" for node in graph.nodes for v in node.inputs)
+
+
+def _cut_short(failure: Failure, needed: int) -> Graph:
+    """Return the graph up to the place where control flow reads an activation of a model too large to be run for real."""
+    graph = failure.attempt.cut_short()
+    graph.rung = "meta, cut short"
+    stop = (
+        f"stopped at {failure.attempt.where()}: {_words(failure.error)}; with {needed / 2**30:.0f} GiB of weights the model is too "
+        "large to be run for real, so what comes after that place was not read"
+    )
+    graph.assumed = (*graph.assumed, stop)
+    return graph
+
+
 def _asks_for_autograd(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "grad" in str(error)
 
@@ -103,4 +123,4 @@ def _refused(failure: Failure, model: nn.Module, call: ModelInputs) -> str:
 def _words(error: Exception) -> str:
     """Return the first line of an error, with its type."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {shorten(text[0], 200)}" if text else type(error).__name__

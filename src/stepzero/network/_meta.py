@@ -101,6 +101,14 @@ def _masked_select(a: dict[str, Any]) -> Any:
     return a["self"].new_empty(torch.broadcast_shapes(a["self"].shape, a["mask"].shape).numel())
 
 
+def _unique2(a: dict[str, Any]) -> Any:
+    """Return values, places and counts as if no two elements were alike; what was not asked for is empty."""
+    x = a["self"]
+    places, counts = (x.numel() if a[name] else 0 for name in ("return_inverse", "return_counts"))
+    index = x.new_empty(places, dtype=torch.int64).reshape(x.shape if places else (0,))
+    return x.new_empty(x.numel()), index, x.new_empty(counts, dtype=torch.int64)
+
+
 def _repeat_interleave(a: dict[str, Any]) -> Any:
     """Return the repeated tensor when the numbers of repetitions are known."""
     repeats = a["repeats"]
@@ -129,6 +137,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # the shape depends on numbers
         "torchvision::nms": _nms,
         "masked_select": _masked_select,
+        "_unique2": _unique2,
         "repeat_interleave": _repeat_interleave,
     }
 )

@@ -23,7 +23,7 @@ from stepzero.network._walk import replace_tensors
 from stepzero.network._writer import Writer, without_aliases
 
 # The size of what they return depends on numbers; where those are unknown, every element is kept.
-SELECTING = frozenset({"nonzero", "nonzero_numpy", "masked_select", "where", "index", "torchvision::nms"})
+SELECTING = frozenset({"nonzero", "nonzero_numpy", "masked_select", "where", "index", "_unique2", "torchvision::nms"})
 
 
 class Recorder(TorchDispatchMode):

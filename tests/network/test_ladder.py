@@ -1,0 +1,68 @@
+"""Where a forward pass does not run on meta: what is tried next, and what is left where nothing else can be."""
+
+import pytest
+import torch
+from torch import nn
+
+from stepzero import plan
+from stepzero.network import _ladder as ladder
+from stepzero.network import capture
+
+
+class Gated(nn.Module):
+    """Reads a number of an activation after its second layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x):
+        y = self.second(self.first(x).relu())
+        return self.third(y) if y.sum() > 0 else y
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """Nothing may be allocated for a run on real tensors."""
+    monkeypatch.setattr(ladder, "LIMIT", 10)
+
+
+def test_the_note_on_a_real_run_says_where_and_why_in_one_line():
+    class Loud(nn.Linear):
+        def forward(self, x):
+            if x.is_meta:
+                raise NotImplementedError("no shape function " + "x" * 500 + "\nmore")
+            return super().forward(x)
+
+    note = capture(nn.Sequential(Loud(4, 4)), (2, 4)).assumed[-1]
+    assert note.startswith("ran on real tensors, since meta failed at 0 (Loud): NotImplementedError: no shape function")
+    assert len(note) < 300
+    assert "more" not in note
+
+
+def test_a_model_too_large_for_a_real_run_is_read_up_to_the_number_that_it_asks_for(no_room):
+    graph = capture(Gated(), (2, 4))
+    assert graph.rung == "meta, cut short"
+    assert graph.unused == ("third.weight", "third.bias")
+    assert graph.dead == ()
+    assert graph.assumed[-1].startswith(
+        "stopped at the root module (Gated): NeedsNumbersError: is_nonzero reads a number"
+    )
+
+
+def test_what_was_read_before_the_cut_is_planned_and_the_rest_is_named(no_room):
+    made = plan(Gated(), (2, 4))
+    assert [made[f"{name}.weight"].law.kind for name in ("first", "second", "third")] == ["normal", "normal", "kept"]
+    assert any("what comes after that place was not read" in note for note in made.notes)
+
+
+def test_elements_of_unknown_number_are_all_kept_and_said_so():
+    class Distinct(nn.Linear):
+        def forward(self, x):
+            values, places = torch.unique(super().forward(x), return_inverse=True)
+            return values[places]
+
+    graph = capture(Distinct(4, 4), (2, 4))
+    assert graph.rung == "meta"
+    assert graph.values[graph.outputs[0]].shape == (2, 4)
+    assert "_unique2 keeps every element at the root module" in graph.assumed
