@@ -55,17 +55,21 @@ def test_windows_that_do_not_overlap_are_exact(hold, module):
     hold(module, (3, 8, 8, 6), draws=150)
 
 
-def test_neighbours_share_more_than_distant_places():
-    """A 2×2 mean of a smooth field keeps what neighbours share; the mean over a map, what any two places share."""
+@pytest.mark.parametrize("c", [0.3, 0.8])
+@pytest.mark.parametrize("size", [2, 4, 32])
+def test_what_neighbours_share_fades_with_distance(c, size):
+    """Of a field with E[x x'] = 0.1 + 0.9·cⁿ at l1 distance n: the mean over a window, and what next ones share."""
     from stepzero.moments import Moments, propagate
     from stepzero.network import capture
 
-    values = (0.0, 1.0, 0.8, 0.1, 0.0, 0.0)
-    m = Moments(*(torch.full((1, 1, 1, 1), v).double() for v in values))
-
-    def second(module):
-        graph = capture(module, (2, 4, 32, 32))
-        return float(propagate(graph, {"input": m}, {}).signals[graph.outputs[0]].second.mean())
-
-    assert second(nn.AvgPool2d(2)) == pytest.approx(0.25 + 0.75 * 0.8, rel=0.01)
-    assert second(nn.AdaptiveAvgPool2d(1)) == pytest.approx(1 / 1024 + (1 - 1 / 1024) * 0.1)
+    line = c ** (torch.arange(32)[:, None] - torch.arange(32)).abs().double()
+    average = (line.mean() ** 2 * 1024 - 1) / 1023
+    values = (0.0, 1.0, 0.1 + 0.9 * c, 0.1 + 0.9 * average, 0.0, 0.0)
+    m = Moments(*(torch.as_tensor(v, dtype=torch.float64).reshape(1, 1, 1, 1) for v in values))
+    graph = capture(nn.AvgPool2d(size), (2, 4, 32, 32))
+    y = propagate(graph, {"input": m}, {}).signals[graph.outputs[0]].moments
+    own = line[:size, :size].mean()
+    assert float(y.second.mean()) == pytest.approx(0.1 + 0.9 * float(own**2), rel=0.01)
+    if size < 32:
+        beside = line[:size, size : 2 * size].mean()
+        assert float(y.near.mean()) == pytest.approx(0.1 + 0.9 * float(own * beside), rel=0.01)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepzero.theory._extremes import expand_maximum, mean_inverse
+from stepzero.theory._extremes import expand_maximum, mean_inverse, overlap
 from stepzero.theory._hermite import PiecewiseLinear, expand, pair
 from stepzero.theory._panels import panels
 
@@ -103,6 +103,20 @@ def test_the_largest_of_correlated_normals_after_relu(rho, second):
 def test_the_slope_of_a_pooled_relu_is_the_chance_that_any_is_positive():
     e = expand_maximum(relu, (0.0,), np.zeros(1), np.ones(1), np.zeros(1), np.array([4.0]))
     assert e.slope_second[0] == pytest.approx(1 - 0.5**4, abs=1e-9)
+
+
+@pytest.mark.parametrize(("count", "common", "rho"), [(4, 2, 0.0), (9, 3, 0.3), (9, 6, 0.1)])
+def test_windows_that_overlap(count, common, rho):
+    rng, draws = np.random.default_rng(4), 400_000
+    z = np.sqrt(1 - rho) * rng.standard_normal((draws, 2 * count - common)) + np.sqrt(rho) * rng.standard_normal(
+        (draws, 1)
+    )
+    left, right = (np.maximum(part.max(1), 0.0) for part in (z[:, :count], z[:, count - common :]))
+    one = np.ones(1)
+    e = expand_maximum(relu, (0.0,), 0 * one, one, rho * one, count * one)
+    far = pair(e.coefficients, e.coefficients, one)[0]
+    predicted = far + (e.second[0] - far) * overlap(relu, (0.0,), 0.0, 1.0, rho, count, common)
+    assert abs((left * right).mean() - predicted) < 5 * (left * right).std() / draws**0.5 + 0.002  # quadrature
 
 
 def test_unequal_variances_of_few_weights():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -84,7 +85,8 @@ def _joined(call: Call, parts: Sequence[Signal]) -> Signal:
         tangent = Moments(*(join([getattr(c, f) for c in changes]) for f in Moments._fields))
     knobs = {p.knob for p in parts}
     knob: Knob | None = knobs.pop() if len(knobs) == 1 else None
-    return Signal(call.shape, _joined_roles(call, parts), m, tangent, knob=knob)
+    skewness = sum(p.skewness * prod(p.shape) for p in parts) / prod(call.shape)
+    return Signal(call.shape, _joined_roles(call, parts), m, tangent, knob=knob, skewness=skewness)
 
 
 def _stacking(call: Call, parts: Sequence[Signal]) -> Callable[[Sequence[Tensor]], Tensor]:

@@ -106,6 +106,11 @@ class Geometry:
             return self._run(e * others, self.taps)
         return (self._run(e, self._frequencies(s)) - self._run(e * s, self.taps)) / (outputs - 1)
 
+    def taps_in_use(self) -> float:
+        """Return (Σu)²/Σu² for the number u of outputs that each tap serves: those at a border serve fewer."""
+        uses = self._frequencies(torch.ones((1, 1, *self.space), dtype=torch.float64))
+        return float(uses.sum() ** 2 / uses.square().sum())
+
     def _frequencies(self, s: Tensor) -> Tensor:
         """Return Σ_o s(o + t) for each tap t: the gradient of Σ op(s, kernel) by the kernel."""
         with torch.enable_grad():

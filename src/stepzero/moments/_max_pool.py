@@ -17,7 +17,7 @@ from stepzero.moments._call import Call, Rule, tensor64
 from stepzero.moments._signal import Moments, Signal
 from stepzero.moments._smoothing import option, spatial_rank, written
 from stepzero.moments._stream import Power, skewness_of
-from stepzero.theory._extremes import expand_maximum
+from stepzero.theory._extremes import expand_maximum, overlap
 from stepzero.theory._hermite import ORDER, Expansion, pair
 
 Array = NDArray[np.float64]
@@ -28,8 +28,8 @@ ROUNDING = 2e-3  # of (mean, sd, ρ) where there are more
 def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
     """The largest of a window: P(max > 0) is 0.94, not ½, for 2×2 after ReLU, so both ops are one rule.
 
-    Members of a window are taken as equally correlated, between neighbours and any two places by how much of the
-    map the window spans. A small change reaches the output where φ'(max) ≠ 0; in pairs, E[φ'²]² stands for E[φ'φ'].
+    Members of a window are taken as equally correlated, by the average of their pairs (`_Window.closeness`). A small change reaches the output where φ'(max) ≠ 0; in pairs, E[φ'²]² stands for E[φ'φ'].
+    Windows that overlap by s of k members have the same largest one with probability s/(2k - s).
     """
     x = call.operand(call.main)
     root, phi = P.root_of(x)
@@ -40,7 +40,8 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
     if root.tangent is not None:
         c = root.tangent.each(window.average)
         slope = expansion.slope_second
-        tangent = Moments(tensor64(0.0), c.second * slope, *(t * slope**2 for t in c[2:]))
+        second, near, *rest = c.second * slope, *(t * slope**2 for t in c[2:])
+        tangent = Moments(tensor64(0.0), second, near + (second - near) * window.same_largest(), *rest)
     roles = R.replaced(root.roles, call.shape, window.dims, "position")
     y = Signal(call.shape, roles, expansion.moments(), tangent, skewness=expansion.skewness())
     return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
@@ -57,13 +58,28 @@ class _Window:
         self.padding, self.dilation = self._options(call, "padding", 0), self._options(call, "dilation", 1)
         self.out = [call.shape[d] for d in self.dims]
         self.members = self._total(torch.ones([1] * (rank - n) + [x.shape[d] for d in self.dims], dtype=torch.float64))
-        size, whole = prod(self.kernel), prod(x.shape[d] for d in self.dims)
-        self.reach = min(1.0, (size - 1) / (whole - 1)) if whole > 1 else 1.0
 
     def _options(self, call: Call, name: str, default: int | None) -> list[int]:
         n = len(self.dims)
         fallback = [default] * n if default is not None else getattr(self, "kernel", [])
         return [int(option(call.argument(name), i, fallback[i] if fallback else None)) for i in range(n)]
+
+    def closeness(self, c: float) -> float:
+        """Average cⁿ⁻¹ over pairs of members at l1 distance n: what neighbours share beyond the rest fades like that."""
+        pairs = prod(self.kernel) ** 2 - prod(self.kernel)
+        lags = [np.abs(np.subtract.outer(np.arange(k), np.arange(k))) for k in self.kernel]
+        total = prod(float(np.power(c, d * lag).sum()) for d, lag in zip(self.dilation, lags, strict=True))
+        return (total - prod(self.kernel)) / (c * pairs) if pairs else 1.0
+
+    def overlaps(self) -> list[float]:
+        """Share of a window's members that the next window along each axis has as well."""
+        sides = zip(self.kernel, self.stride, self.dilation, self.out, strict=True)
+        return [max(0, k - s) / k if d == 1 else 0.0 for k, s, d, o in sides if o > 1]
+
+    def same_largest(self) -> float:
+        """Probability that neighbouring windows have the same largest member, over the axes."""
+        shares = self.overlaps()
+        return sum(s / (2 - s) for s in shares) / max(1, len(shares))
 
     def average(self, t: Tensor) -> Tensor:
         """Average a lean tensor over each window's valid members."""
@@ -92,7 +108,9 @@ class _Expanded:
         mean, sd, count, *pairs = (t.numpy() for t in tensors)
         safe = np.where(sd > 0, sd**2, 1.0)
         near, *far = (np.clip((t - mean**2) / safe, 0.0, 1.0) for t in pairs)
-        rho = near + (far[0] - near) * window.reach
+        typical, rest = float(near.mean()), float(far[0].mean())
+        c = min(max((typical - rest) / (1.0 - rest), 1e-6), 1.0) if rest < 1.0 else 1.0
+        rho = far[0] + (near - far[0]) * window.closeness(c)
         flat = expand_windows(phi, mean.ravel(), sd.ravel(), count.ravel(), rho.ravel())
         self.coefficients = flat.coefficients.reshape(*mean.shape, -1)
         self.second = torch.from_numpy(flat.second.reshape(mean.shape))
@@ -101,7 +119,7 @@ class _Expanded:
         self._ratios = [np.clip(r / base, 0.0, 1.0) for r in far]  # correlations as shares of the window's own
         self._dims = window.dims
         self._typical = tuple(np.array([t.mean()]) for t in (mean, sd, rho, count))
-        self._phi = phi
+        self._phi, self._overlaps = phi, window.overlaps()
 
     def skewness(self) -> float:
         """Skewness of the pooled map at its average window."""
@@ -109,15 +127,22 @@ class _Expanded:
         m1, m2, m3 = (float(expand_maximum(f, self._phi.kinks, *self._typical).mean[0]) for f in powers)
         return skewness_of(m1, m2, m3)
 
+    def overlap(self) -> float:
+        """What neighbouring windows have in common beyond the shared part, at the average window, over the axes."""
+        mean, sd, rho, count = (float(t[0]) for t in self._typical)
+        shares = [overlap(self._phi, self._phi.kinks, mean, sd, rho, count, count * s) for s in self._overlaps]
+        return sum(shares) / max(1, len(shares))
+
     def moments(self) -> Moments:
         """Return the six moments of the pooled map."""
         b = self.coefficients
         typical = b.mean(axis=tuple(d for d in self._dims if b.shape[d] > 1), keepdims=True)
         elsewhere, across, apart = self._ratios
+        beside = torch.from_numpy(pair(b, b, np.ones(1)))
         return Moments(
             torch.from_numpy(np.ascontiguousarray(b[..., 0])),
             self.second,
-            torch.from_numpy(pair(b, b, np.ones(1))),
+            beside + (self.second - beside) * self.overlap(),
             torch.from_numpy(pair(b, typical, elsewhere)),
             torch.from_numpy(pair(b, b, across)),
             torch.from_numpy(pair(b, typical, apart)),

@@ -18,6 +18,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
 from stepzero.moments._signal import Moments, Signal, ranked
 
+LEAST_DECAY = 1e-6  # c of a signal whose neighbours share no more than any places
 Line = Callable[[Call, int, Tensor, int], Tensor]
 
 
@@ -47,28 +48,39 @@ def n_divisor(call: Call, dims: Sequence[int], shape: Sequence[int]) -> float:
 
 
 class _Mix:
-    """y = (⊗ A_d) x over position axes, on moments."""
+    """y = (⊗ A_d) x over position axes, on moments.
+
+    Pairs at l1 distance n count as E[x x'] = rest + (near - rest)·cⁿ⁻¹, with c of the signal itself and `rest` such that
+    all pairs of the map average to `elsewhere`: a mean over the whole map is exact, one over a window is not.
+    """
 
     def __init__(self, x: Signal, dims: Sequence[int], matrices: list[Tensor]) -> None:
-        self.shape, self.dims = x.shape, tuple(dims)
-        self.matrices, self.squares = matrices, [a * a for a in matrices]
-        self.neighbours = [_with_next(a) for a in matrices]
-        self.reach = _reach(matrices)
+        self.shape, self.dims, self.matrices = x.shape, tuple(dims), matrices
+        self.places = prod(a.shape[1] for a in matrices)
+        self.outputs = prod(a.shape[0] for a in matrices)
+        self.decay, self.alike = _decay([a.shape[1] for a in matrices], x)
+        together = zip(matrices, self.alike, strict=True)
+        self.spread = [a @ c for a, c in together]  # what a pair of places adds to each of its own
         ones = torch.ones([x.shape[d] if d in self.dims else 1 for d in range(len(x.shape))], dtype=torch.float64)
         self.total = self._through(ones, matrices)
 
     def __call__(self, m: Moments) -> Moments:
-        """Return the output's moments; pairs inside a window lie between neighbours and any two places."""
+        """Return the output's moments."""
         m = m.each(lambda t: written(t, self.shape, self.dims))
-        inside = m.near + (m.elsewhere - m.near) * self.reach
-        elsewhere = self._beyond(m.elsewhere)
+        count = _pairs_alike(self.alike, self.decay)
+        rest = (m.elsewhere * (self.places - 1) - m.near * count) / max(1.0, self.places - 1 - count)
+        common = (m.near - rest) / self.decay
+        private = m.second - rest - common
+        second, total = self._own(private, common), self._all(private, common)
+        floor = self._beyond(rest)
+        apart = self._beyond(m.apart)
         return Moments(
             self._through(m.mean, self.matrices),
-            self._square(m.second, inside),
-            self._next(m.second, inside),
-            elsewhere,
-            self._square(m.across, m.apart),
-            elsewhere if m.apart is m.elsewhere else self._beyond(m.apart),
+            second + floor,
+            self._next(private, common) + floor,
+            (total - second) / max(1, self.outputs - 1) + floor,
+            self._through(m.across - m.apart, [a * a for a in self.matrices]) + apart,
+            apart,
         )
 
     def _through(self, t: Tensor, by: list[Tensor]) -> Tensor:
@@ -76,39 +88,71 @@ class _Mix:
             t = torch.movedim(torch.movedim(t, d, -1) @ a.T, -1, d)
         return t
 
-    def _square(self, own: Tensor, other: Tensor) -> Tensor:
-        return self._through(own - other, self.squares) + self._beyond(other)
+    def _own(self, private: Tensor, common: Tensor) -> Tensor:
+        """Pairs of an output's own places."""
+        squares, wide = (
+            [a * b for a, b in zip(self.matrices, other, strict=True)] for other in (self.matrices, self.spread)
+        )
+        return self._through(private, squares) + self._through(common, wide)
 
-    def _next(self, own: Tensor, other: Tensor) -> Tensor:
-        """Pairs of adjacent outputs: what their coefficients have in common meets the same place."""
-        private = own - other
-        axes = [d for d, a in enumerate(self.neighbours) if a.shape[0] > 1]
+    def _all(self, private: Tensor, common: Tensor) -> Tensor:
+        """Pairs of an output's places with those of all outputs."""
+        plain = [a * a.sum(0, keepdim=True) for a in self.matrices]
+        wide = [a * b.sum(0, keepdim=True) for a, b in zip(self.matrices, self.spread, strict=True)]
+        return self._through(private, plain) + self._through(common, wide)
+
+    def _next(self, private: Tensor, common: Tensor) -> Tensor:
+        """Pairs of adjacent outputs, averaged over the axes along which there are any."""
+        axes = [d for d, a in enumerate(self.matrices) if a.shape[0] > 1]
         if not axes:
-            return self._square(own, other)
-        swapped = ([*self.squares[:d], self.neighbours[d], *self.squares[d + 1 :]] for d in axes)
-        common = torch.stack([self._through(private, by) for by in swapped]).mean(0)
-        return common + self._beyond(other)
+            return self._own(private, common)
+        return torch.stack([self._beside(private, common, axis) for axis in axes]).mean(0)
+
+    def _beside(self, private: Tensor, common: Tensor, axis: int) -> Tensor:
+        def products(others: list[Tensor]) -> list[Tensor]:
+            both = enumerate(zip(self.matrices, others, strict=True))
+            return [_with_next(a, b) if d == axis else a * b for d, (a, b) in both]
+
+        return self._through(private, products(self.matrices)) + self._through(common, products(self.spread))
 
     def _beyond(self, other: Tensor) -> Tensor:
         return self._through(other, self.matrices) * self.total
 
 
-def _with_next(a: Tensor) -> Tensor:
-    """Products of each output's coefficients with those of its neighbours, averaged over the two."""
-    if a.shape[0] == 1:
-        return a * a
-    beside = a[1:] * a[:-1]
-    total = torch.cat([beside, torch.zeros_like(a[:1])]) + torch.cat([torch.zeros_like(a[:1]), beside])
+def _decay(sizes: Sequence[int], x: Signal) -> tuple[float, list[Tensor]]:
+    """Return c, and cⁿ for each axis; c is lowered where the map is too small to tell neighbours from the rest."""
+    m = x.moments
+    q, near, elsewhere = (x.average(t) for t in (m.second, m.near, m.elsewhere))
+    others, rest, c = prod(sizes) - 1, elsewhere, LEAST_DECAY
+    for _ in range(4):  # the mean over all other places holds the near ones
+        if q - rest > 1e-9 * q:
+            c = min(max((near - rest) / (q - rest), LEAST_DECAY), 0.99)
+        while c > LEAST_DECAY and _pairs_alike(_faded(sizes, c), c) > others / 2:
+            c = max(c * 0.8, LEAST_DECAY)
+        count = _pairs_alike(_faded(sizes, c), c)
+        rest = (others * elsewhere - count * near) / max(1.0, others - count)
+    return c, _faded(sizes, c)
+
+
+def _faded(sizes: Sequence[int], c: float) -> list[Tensor]:
+    """Return cⁿ for places at distance n along each axis."""
+    lines = [torch.arange(n, dtype=torch.float64) for n in sizes]
+    return [torch.pow(torch.tensor(c, dtype=torch.float64), (t[:, None] - t).abs()) for t in lines]
+
+
+def _pairs_alike(alike: list[Tensor], c: float) -> float:
+    """Return Σ cⁿ⁻¹ over the other places of a map, averaged over its places."""
+    return (prod(float(a.sum()) / a.shape[0] for a in alike) - 1.0) / c
+
+
+def _with_next(a: Tensor, b: Tensor) -> Tensor:
+    """Products of each output's coefficients with b's of its neighbours, averaged over the two."""
+    total = torch.zeros_like(a)
+    total[:-1] += a[:-1] * b[1:]
+    total[1:] += a[1:] * b[:-1]
     count = torch.full((a.shape[0], 1), 2.0, dtype=a.dtype)
     count[0] = count[-1] = 1.0
     return total / count
-
-
-def _reach(matrices: list[Tensor]) -> float:
-    """Share of the map that a window spans: 0 for neighbours only, 1 for the whole map."""
-    spans = [int((a != 0).sum(1).max()) for a in matrices]
-    window, whole = prod(spans), prod(a.shape[1] for a in matrices)
-    return (window - 1) / (whole - 1) if whole > 1 else 1.0
 
 
 def written(t: Tensor, shape: Sequence[int], dims: Sequence[int]) -> Tensor:

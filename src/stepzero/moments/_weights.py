@@ -32,6 +32,7 @@ class Operator:
     given: Callable[[Tensor, Tensor], Tensor]  # (map, weight) → the op itself
     stride: Sequence[int]  # steps from an output to its neighbour, one for each kernel axis
     roles: R.Roles
+    taps: Callable[[], float] = lambda: 1.0  # kernel positions, counted by how often they meet an input
 
 
 def weighted(call: Call) -> Signal:
@@ -53,7 +54,7 @@ def weighted(call: Call) -> Signal:
     with torch.no_grad():
         moments = weight(m, profile=m.second)
     tangent = None if x.tangent is None else weight(x.tangent, profile=None)
-    y = Signal(call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, fan))
+    y = Signal(call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan))
     bias = call.signal("bias") if "bias" in call.node.arguments else call.signal("self")
     return y if bias is None or bias is x else _biased(y, bias, CHANNEL_AXIS.get(call.op, 1))
 
@@ -117,17 +118,19 @@ def without_mean(m: Moments) -> Moments:
     return Moments(torch.zeros_like(m.mean), *((t - square).clamp_min(0.0) for t in m[1:]))
 
 
-def _unevenness(m: Moments, w: Signal, fan: float) -> float:
-    """Return E[v]·E[1/v] of a channel's variance v over the draws of its few (Gaussian) weights."""
+def _unevenness(m: Moments, w: Signal, op: Operator, fan: float) -> float:
+    """Return E[v]·E[1/v] of a channel's variance v over the draws of its few (Gaussian) weights.
+
+    All weights of a channel count that any place uses: 8.3 of a padded 3×3 on a 3×3 map, where an output meets 5.4.
+    """
     if w.known is not None or not 2.0 < fan < 200.0:
         return 1.0
+    taps = op.taps()
+    fan = max(fan, w.shape[1] * taps) if len(w.shape) > 2 else fan
     private, near, apart = (float(t.detach().mean()) for t in (m.second, m.near, m.apart))
     spread = private - apart
     rho = min(max((near - apart) / spread, 0.0), 0.999) if spread > 0 else 0.0
-    taps = 1
-    for n in w.shape[2:]:
-        taps *= n
-    return mean_inverse(rho, min(float(taps), fan), fan)
+    return mean_inverse(rho, min(taps, fan), fan)
 
 
 def _biased(y: Signal, bias: Signal, axis: int) -> Signal:
@@ -169,7 +172,7 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     g = Geometry(call.op, call.node.arguments, x.shape, call.shape, taps)
     roles = R.replaced(x.roles, call.shape, range(2, len(x.shape)), "position")
     roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
-    return Operator(g.variance, g.shared, g.beside, g.given, g.stride, roles)
+    return Operator(g.variance, g.shared, g.beside, g.given, g.stride, roles, g.taps_in_use)
 
 
 def _alive(second: Tensor) -> Tensor:

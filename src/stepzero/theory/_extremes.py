@@ -57,6 +57,45 @@ def expand_maximum(
     return Expansion(b, over_window(value**2) @ mass_a, over_window(slope**2) @ mass_a)
 
 
+def overlap(
+    phi: ValueAndSlope, kinks: tuple[float, ...], mean: float, sd: float, rho: float, count: float, common: float
+) -> float:
+    r"""Return the correlation of φ(max) of two windows that have members in common, beyond what the shared part makes.
+
+    Given the shared part and m, the largest common member, both windows are independent: with h(m) = E[φ(max(m, M))],
+    M the largest of a window's other members, E[φ(max) φ(max')] = E[h(m)²]. The result is 0 for windows that only
+    share the part in `rho`, and 1 for the same window.
+
+    Args:
+        phi: Returns value and derivative.
+        kinks: Where φ or φ' jumps.
+        mean: Of every member.
+        sd: Standard deviation of every member.
+        rho: Correlation of any two members, in [0, 1].
+        count: Members of each window.
+        common: How many of them both have, 0 ≤ common ≤ count.
+    """
+    if not 0.0 < common < count or sd <= 0.0:
+        return 0.0 if common <= 0.0 or sd <= 0.0 else 1.0
+    a, mass = np.polynomial.hermite_e.hermegauss(_COMMON_NODES)
+    mass = mass / np.sqrt(2.0 * np.pi)
+    rho = min(max(rho, 0.0), 1.0 - 1e-9)
+    centre, own = mean + sd * np.sqrt(rho) * a, sd * np.sqrt(1.0 - rho)
+    u, w = panels((np.array(kinks)[None, :] - centre[:, None]) / own, _LOW, _HIGH, width=1.0, nodes=8)  # (a, u)
+    bell = w * np.exp(-0.5 * u * u) / np.sqrt(2.0 * np.pi)
+
+    def density(k: float) -> Array:
+        return np.asarray(bell * k * ndtr(u) ** (k - 1.0))
+
+    y = phi(centre[:, None, None] + own * np.maximum(u[:, :, None], u[:, None, :]))[0]  # (a, u, u)
+    h = np.einsum("aij,aj->ai", y, density(count - common))
+    product = mass @ np.sum(density(common) * h**2, axis=1)
+    value = phi(centre[:, None] + own * u)[0]
+    shared = mass @ np.sum(density(count) * value, axis=1) ** 2
+    second = mass @ np.sum(density(count) * value**2, axis=1)
+    return float(np.clip((product - shared) / (second - shared), 0.0, 1.0)) if second > shared * (1 + 1e-9) else 0.0
+
+
 def mean_inverse(rho: float, taps: float, fan: float) -> float:
     r"""Return E[v]·E[1/v] for v = Σ w_i w_j C_ij with `fan` Gaussian weights w, C of correlation ρ within `taps` of them.
 
