@@ -66,3 +66,22 @@ def test_elements_of_unknown_number_are_all_kept_and_said_so():
     assert graph.rung == "meta"
     assert graph.values[graph.outputs[0]].shape == (2, 4)
     assert "_unique2 keeps every element at the root module" in graph.assumed
+
+
+@torch.library.custom_op("stepzero_ladder::doubled", mutates_args=())
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """An op with neither shapes for meta nor a formula for its gradient."""
+    return 2 * x
+
+
+def test_an_op_that_torch_knows_nothing_of_is_run_and_measured():
+    class Doubling(nn.Linear):
+        def forward(self, x):
+            return doubled(super().forward(x))
+
+    made = plan(nn.Sequential(Doubling(64, 64), nn.Linear(64, 64)), (2, 64))
+    assert made["1.weight"].law.std == pytest.approx((4 * 64) ** -0.5, rel=0.2)  # measured on 2 x 64 numbers
+    assert any(
+        "measured on random tensors" in note and "stepzero_ladder::doubled (at 0)" in note for note in made.notes
+    )
+    assert any("ran on real tensors" in note and "doubled" in note for note in made.notes)

@@ -173,7 +173,10 @@ def _tangent(y: Tensor, drawn: dict[int, Tensor], present: list[Signal], generat
         return None
     noise = torch.randn(y.shape, generator=generator, dtype=torch.float32).to(y.dtype)
     leaves = [drawn[id(s)] for s, _ in changes]
-    grads = torch.autograd.grad(y, leaves, noise, retain_graph=True, allow_unused=True)
+    try:
+        grads = torch.autograd.grad(y, leaves, noise, retain_graph=True, allow_unused=True)
+    except RuntimeError:  # a custom op without a backward formula: its author trains nothing before it
+        return None
     parts: list[tuple[Moments | None, float | Moments]] = []
     for (_, change), g in zip(changes, grads, strict=True):
         if g is not None:

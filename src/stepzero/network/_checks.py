@@ -13,6 +13,7 @@ from stepzero.errors import InputError, ModelError
 from stepzero.network._inputs import ModelInputs, TensorSpec
 
 META = torch.device("meta")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def check_model(model: Any) -> None:
@@ -48,7 +49,10 @@ def check_call(model: nn.Module, call: ModelInputs) -> None:
         signature.bind(*call.args, **call.kwargs)
     except TypeError as error:
         name = type(model).__name__
-        raise InputError(f"{name}.forward{_short(signature)} does not take these inputs: {error}.") from None
+        raise InputError(
+            f"{name}.forward{_short(signature)} does not take these inputs: {error}. "
+            f"In order or by name, they look like {_example(signature)}."
+        ) from None
     _check_devices(model, call)
 
 
@@ -67,6 +71,12 @@ def _check_devices(model: nn.Module, call: ModelInputs) -> None:
 
 def _homes(model: nn.Module) -> set[torch.device]:
     return {tensor.device for tensor in (*model.parameters(), *model.buffers())} - {META}
+
+
+def _example(signature: inspect.Signature) -> str:
+    """Return the text forms of inputs for the arguments that have no default; the shapes are a reader's to fill in."""
+    needed = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in VARIADIC]
+    return ", ".join(f'"{name}=1x…"' for name in needed or list(signature.parameters)[:1])
 
 
 def _short(signature: inspect.Signature) -> str:

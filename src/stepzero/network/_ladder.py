@@ -12,6 +12,7 @@ from stepzero.errors import CaptureError, InputError, StepZeroError
 from stepzero.network._attempt import Attempt, Rung
 from stepzero.network._border import NeedsNumbersError
 from stepzero.network._graph import Graph
+from stepzero.network._hints import advice
 from stepzero.network._inputs import ModelInputs
 
 META = Rung("meta", on_meta=True, below=True)
@@ -33,7 +34,8 @@ def climb(model: nn.Module, call: ModelInputs, training: bool | None, made: Made
 
     Raises:
         InputError: if the model refuses the inputs on real tensors too.
-        CaptureError: if the model is too large for a run on real tensors, and nothing was read of it before it failed.
+        CaptureError: if an op has no kernel here, or the model is too large for a run on real tensors, and nothing was read
+            of it before it failed.
     """
     first, graph = _try(META, META_AUTOGRAD, model, call, training, made)
     if graph is not None:
@@ -45,7 +47,8 @@ def climb(model: nn.Module, call: ModelInputs, training: bool | None, made: Made
         raise CaptureError(_too_large(first, needed)) from first.error
     second, graph = _try(REAL, REAL_AUTOGRAD, model, call, training, made)
     if graph is None:
-        raise InputError(_refused(second, model, call)) from second.error
+        kind = CaptureError if isinstance(second.error, NotImplementedError) else InputError
+        raise kind(_refused(second, model, call)) from second.error
     graph.assumed = (
         *graph.assumed,
         f"ran on real tensors, since meta failed at {first.attempt.where()}: {_words(first.error)}",
@@ -116,7 +119,8 @@ def _too_large(failure: Failure, needed: int) -> str:
 def _refused(failure: Failure, model: nn.Module, call: ModelInputs) -> str:
     return (
         f"the forward pass failed at {failure.attempt.where()}: {_words(failure.error)}. "
-        f"The inputs were {call.describe(model.forward)}. Pass inputs that model(...) itself accepts."
+        f"The inputs were {call.describe(model.forward)}. "
+        f"{advice(failure.error, failure.attempt.recorder.failed, failure.attempt.recorder.taken)}"
     )
 
 

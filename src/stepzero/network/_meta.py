@@ -66,6 +66,16 @@ def _linear(a: dict[str, Any]) -> Any:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
+def _conv_transpose(a: dict[str, Any]) -> None:
+    """Refuse what a real run would: on meta nothing looks at the channels."""
+    x, weight = a["input"], a["weight"]
+    have, axis = x.shape, x.dim() - weight.dim() + 1  # without a batch axis, channels come first
+    if axis not in (0, 1) or have[axis] != weight.shape[0]:
+        raise RuntimeError(
+            f"a weight of shape {tuple(weight.shape)} takes {weight.shape[0]} channels, got {tuple(have)}"
+        )
+
+
 def _lstm(a: dict[str, Any]) -> Any:
     hidden, cell = a["hx"]
     return _sequence(a, hidden), torch.empty_like(hidden), torch.empty_like(cell)
@@ -127,6 +137,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         # torch's way on meta imports its compiler first (1.5 s)
         "linear": _linear,
+        # meta does not look at the channels
+        **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
         # meta unrolls time
         "lstm": _lstm,
         "gru": _rnn,

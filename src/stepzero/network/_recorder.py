@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stepzero.errors import CaptureError, InputError
 from stepzero.network._border import Border, moved_to_meta
 from stepzero.network._graph import Graph
+from stepzero.network._hints import hint
 from stepzero.network._known import BUDGET, Shadows
 from stepzero.network._meta import run_on_meta
 from stepzero.network._ops import Call, is_random, tensors_of
@@ -44,6 +45,7 @@ class Recorder(TorchDispatchMode):
         self.writer = Writer(graph, scope, budget)
         self.border = Border(self.writer, on_meta=on_meta)
         self.failed: str = ""  # the op that raised, in words
+        self.taken: str = ""  # what it would have taken
 
     def release(self) -> list[weakref.ref[torch.Tensor]]:
         """Let go of every tensor; see `Writer.release`."""
@@ -93,7 +95,8 @@ class Recorder(TorchDispatchMode):
                 self.writer.assume(f"{call.op} keeps every element")
             return run_on_meta(call, shadows, self.writer.known)
         except Exception:
-            self.failed = self.failed or str(call)
+            if not self.failed:
+                self.failed, self.taken = str(call), hint(call)
             raise
 
     def _check_range(self, call: Call) -> None:
