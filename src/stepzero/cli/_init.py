@@ -22,6 +22,7 @@ from ._options import (
     Override,
     Overwrite,
     PlanFile,
+    Policies,
     Residual,
     Seed,
     plan_options,
@@ -69,6 +70,7 @@ def init(
     seed: Seed = 0,
     goal: Goal = "forward",
     residual: Residual = "1/sqrt(depth)",
+    policy: Policies = None,
     override: Override = None,
     on_unknown: OnUnknown = "probe",
     plan_file: PlanFile = None,
@@ -89,7 +91,7 @@ def init(
 
     from ._models import Source, load_weights
 
-    options = plan_options(goal, residual, override, on_unknown)
+    options = plan_options(goal, residual, override, on_unknown, policy)
     if max_shard_size is None:  # a folder of shards that an interrupt left may be resumed
         refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)

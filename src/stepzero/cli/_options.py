@@ -51,7 +51,16 @@ Goal = Annotated[
     ),
 ]
 Residual = Annotated[
-    str, typer.Option(help="What each branch adds to a residual stream: 1/sqrt(depth), unit or zero-last.")
+    str, typer.Option(help="What each branch adds to a residual stream: 1/sqrt(depth), unit, zero-last, fixup …")
+]
+Policies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        metavar="KIND:CHOICE[=NUMBER]",
+        help="What a kind of parameter gets beside the goal, such as head:zero, embedding:normal=0.02, adaln:zero or width:mup=256. "
+        "Repeatable, one of each kind; a wrong name lists them all.",
+    ),
 ]
 OnUnknown = Annotated[
     str, typer.Option(help="At an op without a rule: probe it, raise an error, or take it as identity.")
@@ -119,9 +128,12 @@ def overrides(pairs: list[str] | None) -> list[tuple[str, laws.Law | laws.Recipe
     return found
 
 
-def plan_options(goal: str, residual: str, override: list[str] | None, on_unknown: str) -> dict[str, Any]:
+def plan_options(
+    goal: str, residual: str, override: list[str] | None, on_unknown: str, policies: list[str] | None
+) -> dict[str, Any]:
     """Return the options of `stepzero.plan` that the command line gave."""
-    return {"goal": goal, "residual": residual, "overrides": overrides(override), "on_unknown": on_unknown}
+    given = {"goal": goal, "residual": residual, "policies": policies, "on_unknown": on_unknown}
+    return given | {"overrides": overrides(override)}
 
 
 def suffix_of(output: Path | None, formats: Collection[str], default: str) -> str:

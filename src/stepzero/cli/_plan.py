@@ -22,6 +22,7 @@ from ._options import (
     OnUnknown,
     Override,
     Overwrite,
+    Policies,
     Residual,
     Seed,
     plan_options,
@@ -62,6 +63,7 @@ def plan(
     arguments: Arg = None,
     goal: Goal = "forward",
     residual: Residual = "1/sqrt(depth)",
+    policy: Policies = None,
     override: Override = None,
     on_unknown: OnUnknown = "probe",
     seed: Seed = 0,
@@ -78,7 +80,7 @@ def plan(
         raise typer.BadParameter(
             "missing: give the shape of each input. Only --goal own can do without.", param_hint="--input"
         )
-    options = plan_options(goal, residual, override, on_unknown)
+    options = plan_options(goal, residual, override, on_unknown, policy)
     as_text = FORMATS[suffix_of(output, FORMATS, ".json")]
     refuse_to_replace(output, overwrite)
     source = Source.of(model, arguments, evaluate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stepzero.laws import Kept
@@ -30,9 +30,21 @@ def notes_of(draft: Draft, walked: Walked, entries: Iterable[Entry]) -> tuple[st
         (walked.chooser.fixed, f"the graph itself fixes the weight's scale at: {some(dict.fromkeys(walked.chooser.fixed))}"),
         (graph.rung != "meta", f"captured on the rung {graph.rung!r}: the pass needed more than shapes"),
     )  # fmt: skip
-    return tuple(note for holds, note in told if holds) + tuple(
-        f"assumed during capture: {what}" for what in graph.assumed
+    return (
+        *(note for holds, note in told if holds),
+        *_rates(draft),
+        *(f"assumed during capture: {what}" for what in graph.assumed),
     )
+
+
+def _rates(draft: Draft) -> Iterator[str]:
+    """Say which learning rates go with the scales."""
+    groups: dict[float, list[str]] = {}
+    for name, rate in draft.rates.items():
+        groups.setdefault(rate, []).append(name)
+    for rate, names in groups.items():
+        if rate != 1.0:
+            yield f"to go with these scales: Adam's learning rate × {rate:.4g} for {some(names)}"
 
 
 def some(names: Iterable[str], most: int = 4) -> str:

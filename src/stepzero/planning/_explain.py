@@ -16,7 +16,7 @@ INPUT, OUTPUT, GRADIENT = Name("E[x²]"), Name("E[y²]"), Name("E[g²]")
 def explain_entry(entry: Entry) -> Explanation:
     """Return the chain from the signal that reaches a parameter to its law, with every number put in."""
     chain = (_place(entry), _fan(entry), _signal(entry), _std(entry), _choice(entry), _gradient(entry))
-    fields = ("fan_in", "fan_out", "gain", "std", "second_moment", "gradient_second_moment")
+    fields = ("fan_in", "fan_out", "gain", "std", "second_moment", "gradient_second_moment", "learning_rate")
     numbers = {name: getattr(entry, name) for name in fields if getattr(entry, name) is not None}
     return Explanation(f"How {entry.name} gets its law", tuple(step for step in chain if step is not None), numbers)
 
@@ -81,7 +81,9 @@ def _std(entry: Entry) -> Step | None:
 def _choice(entry: Entry) -> Step | None:
     if not entry.reasons:
         return None
-    return Step(f"The choice: {entry.recipe or 'as given'}", f"{'; '.join(entry.reasons)}.")
+    reasons = entry.reasons if entry.why in entry.reasons or not entry.why else (*entry.reasons, entry.why)
+    rate = "" if entry.learning_rate is None else f" Adam's learning rate goes with it: × {entry.learning_rate:.4g}."
+    return Step(f"The choice: {entry.recipe or 'as given'}", f"{'; '.join(reasons)}.{rate}")
 
 
 def _gradient(entry: Entry) -> Step | None:

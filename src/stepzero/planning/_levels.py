@@ -29,6 +29,7 @@ class Solved:
     start: float = 0.0  # the same when every preactivation met its target
     walks: int = 1
     settled: bool = True
+    silent: bool = False  # whether no open weight gets a gradient, so that there is nothing to even out
 
 
 def solve(draft: Draft, goal: Goal) -> Solved:
@@ -42,12 +43,16 @@ def solve(draft: Draft, goal: Goal) -> Solved:
     walked = draft.walk()
     problem = _Problem.of(draft, goal, walked)
     if not problem.names or not (goal.follows or problem.shared):
-        return Solved(walked)
+        return Solved(walked, silent=goal.follows and not problem.names)
     return _descend(draft, problem, walked)
 
 
 def told(goal: Goal, solved: Solved) -> tuple[str, ...]:
     """Return how the levels were found, as notes of a plan."""
+    if solved.silent:
+        return (
+            f"goal {goal.name}: no gradient reaches an open weight (a zero stands before the output): planned as forward",
+        )
     if solved.walks == 1:
         return ()
     what = (

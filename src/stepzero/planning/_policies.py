@@ -172,6 +172,7 @@ def _named(text: str) -> Policy:
     if not equals:
         return POLICIES[name]
     try:
-        return replace(POLICIES[name], value=float(number))
+        value = float(number)
     except ValueError:
         raise PlanError(f"policy {text!r}: {number!r} is not a number.") from None
+    return replace(POLICIES[name], value=value)

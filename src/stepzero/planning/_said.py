@@ -50,7 +50,7 @@ class Said:
         """Take over what another policy said."""
         self.targets |= other.targets
         self.laws |= other.laws
-        self.rates |= other.rates
+        self.rates |= {name: rate * self.rates.get(name, 1.0) for name, rate in other.rates.items()}
 
 
 Speak = Callable[[Voice, Scene], Said]
