@@ -72,6 +72,10 @@ class ApplyError(StepZeroError, RuntimeError):
     """Values that could not be written; the model is as it was."""
 
 
+class RenameError(StepZeroError, ValueError):
+    """A rule for names that cannot be read, or that has no effect."""
+
+
 class CheckError(StepZeroError, RuntimeError):
     """A model that could not be measured."""
 

@@ -83,3 +83,11 @@ class Unwritten(nn.Module):
 
     def forward(self, x):
         return x * self.scale
+
+
+def two():
+    """The layers of `Summing` under other names, one of them three times as large."""
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    with torch.no_grad():
+        net[2].weight.mul_(3)
+    return net

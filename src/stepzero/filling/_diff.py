@@ -1,42 +1,18 @@
-"""What differs between two plans, models, manifests or checkpoints: shape, format, law, seed, or nothing but the bits."""
+"""What differs between two plans, models, manifests or checkpoints: shape, format, scale, law, seed, or nothing but the bits."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from torch import nn
-
 from stepzero import reporting
-from stepzero.errors import FileError
-from stepzero.laws import Law
-from stepzero.network import buffer_slots, parameter_slots
 from stepzero.reporting import Column, Document, Table
 
-from ._arrays import as_array
-from ._container import CODES, read_header
-from ._manifest import Manifest
-from ._task import content_hash
-from ._volumes import INDEX
-
-DTYPES = {code: dtype for dtype, code in CODES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of one tensor; None where nothing is."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    law: Law | None = None
-    seed: int | None = None
-    sha256: str | None = None
+from ._facts import Facts, facts_of
+from ._renames import renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +21,18 @@ class Difference:
 
     Args:
         name: Canonical name.
-        what: `missing`, `shape`, `dtype`, `law`, `seed` or `bits`: the first of these that differs and would explain the bits.
+        what: `missing`, `shape`, `dtype`, `scale` (one law is the other times a factor), `law`, `seed` or `bits`: the first of these
+            that differs and would explain the bits.
         first: What it is on the first side, in words.
         second: What it is on the second side, in words.
+        factor: Root mean square of the second over that of the first, where both are known.
     """
 
     name: str
     what: str
     first: str
     second: str
+    factor: float | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,7 +53,7 @@ class Diff:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the differences as plain data."""
-        fields = ("name", "what", "first", "second")
+        fields = ("name", "what", "first", "second", "factor")
         return {
             "same": self.same,
             "differences": [{key: getattr(row, key) for key in fields} for row in self.differences],
@@ -94,36 +73,36 @@ class Diff:
     __repr__ = __str__
 
     def _document(self) -> Document:
-        titles = ("tensor", "differs in", "first", "second")
+        titles = ("tensor", "differs in", "first", "second", "factor")
         columns = tuple(Column(title, "left", overflow=title == "tensor") for title in titles)
-        rows = tuple((row.name, row.what, row.first, row.second) for row in self.differences)
-        return Document.of("Differences", [f"{len(rows)} tensors differ, {self.same} do not.", Table(columns, rows)])
+        rows = tuple(
+            (row.name, row.what, row.first, row.second, "" if row.factor is None else f"{row.factor:.4g}")
+            for row in self.differences
+        )
+        kinds = Counter(row.what for row in self.differences)
+        counts = f" In {', '.join(f'{what}: {count}' for what, count in kinds.most_common())}." if kinds else ""
+        told = f"{len(rows)} tensors differ, {self.same} do not.{counts}"
+        return Document.of("Differences", [told, Table(columns, rows)])
 
 
-def diff(first: Any, second: Any) -> Diff:
+def diff(first: Any, second: Any, *, names: Iterable[str] = ()) -> Diff:
     """Return which tensors differ, and in what.
 
     Args:
         first: A plan, a `torch.nn.Module`, a `Manifest`, or the path of a manifest, a safetensors file or a folder of shards.
+            Of a model on meta that `stepzero.build` made, the laws of its author are compared.
         second: Another; the two may be of different kinds, and are compared in what both know.
+        names: Rules OLD=NEW that give tensors of the first side the names of the second, in order: shell patterns whose * is
+            carried over, `re:` and a regular expression, or OLD[0:64]=NEW for rows of a packed tensor.
 
     Raises:
         FileError: if a path cannot be read.
-        TypeError: if it is none of these.
+        RenameError: if a rule cannot be read, has no effect, or gives two tensors one name.
+        TypeError: if a side is none of these.
     """
-    one, other = facts_of(first), facts_of(second)
+    one, other = renamed(facts_of(first), names), facts_of(second)
     found = [row for name in {**one, **other} if (row := _difference(name, one.get(name), other.get(name)))]
     return Diff(tuple(found), len({**one, **other}) - len(found))
-
-
-def facts_of(source: Any) -> dict[str, Facts]:
-    """Return what is known of each tensor of a source, by canonical name."""
-    if isinstance(source, str | os.PathLike):
-        return _of_path(Path(source))
-    for kind, read in READERS.items():
-        if isinstance(source, kind):
-            return read(source)
-    raise TypeError(f"{type(source).__name__} cannot be compared. Give a plan, a model, a Manifest or a path.")
 
 
 def _difference(name: str, one: Facts | None, other: Facts | None) -> Difference | None:
@@ -135,74 +114,37 @@ def _difference(name: str, one: Facts | None, other: Facts | None) -> Difference
             return Difference(name, what, str(a), str(b))
     if one.sha256 and other.sha256 and one.sha256 == other.sha256:
         return None
-    for what in ("law", "seed"):
-        a, b = getattr(one, what), getattr(other, what)
-        if a is not None and b is not None and a != b:
-            return Difference(name, what, str(a), str(b))
+    factor = other.size / one.size if one.size and other.size else None
+    if one.law is not None and other.law is not None and not _close(one.law.to_dict(), other.law.to_dict(), 1.0):
+        scaled = factor is not None and _close(one.law.to_dict(), other.law.to_dict(), factor)
+        return Difference(name, "scale" if scaled else "law", str(one.law), str(other.law), factor)
+    if one.seed is not None and other.seed is not None and one.seed != other.seed:
+        return Difference(name, "seed", str(one.seed), str(other.seed))
     if one.sha256 and other.sha256:
-        return Difference(name, "bits", one.sha256[:12], other.sha256[:12])
+        return Difference(name, "bits", one.sha256[:12], other.sha256[:12], factor)
     return None
 
 
-def _of_plan(plan: Mapping[str, Any]) -> dict[str, Facts]:
-    return {name: Facts(tuple(entry.shape), entry.dtype, entry.law) for name, entry in plan.items()}
+# What a factor multiplies in each law; all other settings are pure numbers.
+SCALES = frozenset({"std", "mean", "low", "high", "gain", "value"})
+PURE = {"truncated_normal": frozenset({"low", "high"})}  # cuts, in standard deviations
 
 
-def _of_manifest(manifest: Manifest) -> dict[str, Facts]:
-    return {
-        entry.name: Facts(entry.shape, entry.dtype, entry.law, manifest.seed, entry.sha256)
-        for entry in manifest.tensors
-    }
-
-
-def _of_model(model: nn.Module) -> dict[str, Facts]:
-    found = {}
-    for name, slot in {**parameter_slots(model), **buffer_slots(model)}.items():
-        tensor = slot.tensor
-        digest = None if tensor.is_meta else hashlib.sha256(as_array(tensor.cpu().contiguous()).tobytes()).hexdigest()
-        found[name] = Facts(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), sha256=digest)
-    return found
-
-
-def _of_path(path: Path) -> dict[str, Facts]:
-    if path.suffix == ".json" and path.name != INDEX:
-        return _of_manifest(Manifest.load(path))
-    folder, files = _files(path)
-    stored = {
-        name: Facts(place.shape, DTYPES.get(place.code, place.code), sha256=content_hash(file, place.begin, place.end))
-        for file in files
-        for name, place in read_header(file).items()
-    }
-    beside = folder / (
-        "stepzero.json" if path != files[0] else f"{path.name.removesuffix('.safetensors')}.stepzero.json"
-    )
-    known = _of_manifest(Manifest.load(beside)) if beside.exists() else {}
-    return {name: _with_origin(facts, known.get(name)) for name, facts in stored.items()}
-
-
-def _with_origin(facts: Facts, known: Facts | None) -> Facts:
-    """Return facts read from bytes, with law and seed from the manifest where its hash vouches for the bytes."""
-    if known is None or known.sha256 != facts.sha256:
-        return facts
-    return Facts(facts.shape, facts.dtype, known.law, known.seed, facts.sha256)
-
-
-def _files(path: Path) -> tuple[Path, list[Path]]:
-    """Return the folder of a checkpoint, and its files."""
-    if path.is_file() and path.name != INDEX:
-        return path.parent, [path]
-    folder = path if path.is_dir() else path.parent
-    try:
-        if (folder / INDEX).exists():
-            names = dict.fromkeys(json.loads((folder / INDEX).read_text())["weight_map"].values())
-            return folder, [folder / name for name in names]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise FileError(f"{folder / INDEX} is not an index of shards: {error}.") from None
-    if found := sorted(folder.glob("*.safetensors")):
-        return folder, found
-    raise FileError(f"{path} holds no safetensors file.")
-
-
-READERS: Mapping[type, Callable[[Any], dict[str, Facts]]] = MappingProxyType({
-    Manifest: _of_manifest, nn.Module: _of_model, Mapping: _of_plan,
-})  # fmt: skip
+def _close(one: Any, other: Any, factor: float, key: str = "") -> bool:
+    """Say whether the plain data of a law, times a factor, is that of another to six digits."""
+    if isinstance(one, dict):
+        pure = PURE.get(one.get("law", ""), frozenset())
+        return (
+            isinstance(other, dict)
+            and one.keys() == other.keys()
+            and all(_close(one[k], other[k], factor, "" if k in pure else k) for k in one)
+        )
+    if isinstance(one, list):
+        return (
+            isinstance(other, list)
+            and len(one) == len(other)
+            and all(_close(a, b, factor) for a, b in zip(one, other, strict=True))
+        )
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one * (factor if key in SCALES else 1.0), other, rel_tol=1e-6)
+    return bool(one == other)
