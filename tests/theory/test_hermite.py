@@ -133,3 +133,16 @@ def test_panels_integrate_kinks_exactly():
     x, w = panels(np.array([[0.3], [-7.0]]), -1.0, 2.0)
     assert (w[0] * np.abs(x[0] - 0.3)).sum() == pytest.approx((1.3**2 + 1.7**2) / 2, abs=1e-12)
     assert w.sum(1) == pytest.approx([3.0, 3.0])
+
+
+@pytest.mark.parametrize("n", [16, 32, 256])
+def test_functions_of_positive_arguments_never_see_a_negative_one(n):
+    def rsqrt(x):
+        with np.errstate(invalid="ignore"):
+            return x**-0.5, -0.5 * x**-1.5
+
+    square = np.random.default_rng(1).chisquare(n, 400_000) / n
+    e = expand(rsqrt, (), np.ones(1), np.full(1, (2 / n) ** 0.5))
+    assert e.second[0] == pytest.approx((1 / square).mean(), rel=0.02 if n < 32 else 0.006)  # n/(n - 2) or 1 + 2/n
+    assert e.mean[0] == pytest.approx((square**-0.5).mean(), rel=0.006)
+    assert np.isfinite(e.slope_second).all()

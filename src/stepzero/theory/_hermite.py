@@ -122,12 +122,17 @@ def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array,
         mean: Shape (rows,).
         sd: Standard deviations, shape (rows,), ≥ 0.
         skewness: Third central moment over sd³, the same for all rows.
+
+    A row whose mean is positive and whose Gaussian reaches where φ is not defined is taken as positive (lognormal).
     """
     safe = np.maximum(sd, 1e-300)
     corners = np.array(sorted({*kinks, *_scale_cuts(sd)}))
     cuts = (corners[None, :] - mean[:, None]) / safe[:, None]
     z, w = panels(cuts, -REACH, REACH)
     value, slope = phi(mean[:, None] + sd[:, None] * z)
+    undefined = ~np.isfinite(value).all(axis=1) & (mean > 0.0)
+    if undefined.any():
+        value[undefined], slope[undefined] = _of_positive(phi, mean[undefined], sd[undefined], z[undefined])
     mass = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
     h = _polynomials(z, ORDER)
     true = mass * (1.0 + skewness / SQRT6 * h[3])
@@ -138,6 +143,18 @@ def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array,
     d = _project(mass * slope, h)
     d[:, 0] += skewness / SQRT6 * d[:, 3]
     return replace(e, slope_coefficients=_closed(d, slope_second, slope_second).coefficients)
+
+
+def _of_positive(phi: ValueAndSlope, mean: Array, sd: Array, z: Array) -> tuple[Array, Array]:
+    """Return value and slope where φ is defined for positive arguments only (rsqrt of a mean square).
+
+    The argument is taken as lognormal with the same mean and variance: E[1/v] of a mean square of n squares, which is
+    n/(n - 2) of 1/E[v], comes out as 1 + 2/n.
+    """
+    s = np.sqrt(np.log1p((sd / mean) ** 2))[:, None]
+    x = np.exp(np.log(mean)[:, None] - s**2 / 2.0 + s * z)
+    value, slope = phi(x)
+    return value, slope * s * x / sd[:, None]
 
 
 def _project(weighted: Array, polynomials: list[Array]) -> Array:
