@@ -3,6 +3,9 @@
 Scores of random queries and keys are Gaussian with a variance τ² within each row; a softmax row of T of them has
 E[Σ p²] = S(T, τ²), and mixing values of second moment q and pair moment e puts out e + (q - e)·S: what tokens share
 survives, what is private is averaged (THEORY: rank collapse, Dong et al. 2021, arXiv:2103.03404).
+
+Keys and values that one input x of width d makes add a tilt: a query picks the tokens that point along it, so the
+mixture moves by Cov_p(k, v), whose second moment is τ²/d per unit of (q - e); a change of the query meets the same.
 """
 
 from __future__ import annotations
@@ -10,49 +13,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, tensor64
 from stepzero.moments._joins import summed
+from stepzero.moments._paths import CARRIES, shared_width, upstream
+from stepzero.moments._rows import Rows, mixed, within
 from stepzero.moments._signal import Moments, Signal, ranked
-from stepzero.theory._softmax import concentration
 
-LENGTHS = 24  # different row lengths that are computed; those between are interpolated in their logarithm
 HIDDEN = -20.0  # an additive mask below this hides a key
+SCORES = frozenset(("matmul", "bmm", "baddbmm", "einsum"))
+_SCALED = "add sub mul div masked_fill where to _to_copy clone contiguous alias view reshape unsqueeze squeeze maximum type_as"
+SCALED = frozenset(_SCALED.split())  # what stands between scores and softmax
 
 
 def attention(call: Call) -> Signal:
     """softmax(q·kᵀ·scale + mask)·v on averages over heads and tokens, row by row where a mask makes rows differ.
 
-    Keys and values made from one input tilt the mixture towards values that point along the query, by τ² over the
-    width of that input; the heads' widths together are taken for it. Masks that depend on data count as absent.
+    Tokens of one window share what lies between `near` and `elsewhere`. Masks that depend on data count as absent.
     """
     q, k, v = (call.operand(name) for name in ("query", "key", "value"))
-    seen = _seen(call, q.shape[-2], k.shape[-2])
-    lengths = seen.sum(-1)
     scores = _Scores.of(call, q, k)
-    share = _concentrations(lengths, scores.private)
-    tilt = scores.private / (q.shape[-1] * (q.shape[-3] if len(q.shape) > 3 else 1))
-    kept = (share + tilt * (lengths > 1)).clamp_max(1.0)
-    p = float(call.argument("dropout_p") or 0.0)
-    common = _common(seen, lengths)
-    m = _mixed(v, v.moments, kept / (1 - p), common)
-    changes: list[tuple[Moments | None, float | Moments]] = []
-    if v.tangent is not None:
-        changes.append((_mixed(v, v.tangent, share / (1 - p), common), 1.0))
-    spread = _average(v, v.second) - _average(v, v.moments.elsewhere)
-    through = (share * (1 - share) * spread).mean()
-    changes += [(_through_scores(c, float(through)), 1.0) for c in (scores.change(q, k), scores.change(k, q))]
+    rows = Rows.of(_seen(call, q.shape[-2], k.shape[-2]), scores.private, _alike(q), q.shape[-1])
+    tilt = _tilt(call, call.node.arguments["key"].id, call.node.arguments["value"].id)
+    keep = 1.0 - float(call.argument("dropout_p") or 0.0)
+    m = mixed(v, v.moments, rows, tilt * scores.private, keep)
+    changes = [None if v.tangent is None else mixed(v, v.tangent, rows, 0.0, keep)]
+    changes += _through_scores(q, k, v, rows, scores.scale, tilt, keep)
     roles = (*q.roles[:-1], R.single(call.shape[-1], "channel"))
-    return Signal(call.shape, roles, m, summed(changes))
+    return Signal(call.shape, roles, m, summed([(c, 1.0) for c in changes]))
 
 
 @dataclass(frozen=True)
 class _Scores:
-    """Moments of the scores: variance within a row, and what turns small changes of q or k into theirs."""
+    """Second moments of scores: their factor, and their variance within a row."""
 
     scale: float  # second moment per unit of E[q²]·E[k²]
     private: float
@@ -63,42 +59,50 @@ class _Scores:
         given = call.argument("scale")
         scale = width * (1.0 / width if given is None else float(given) ** 2)
         bias = call.signal("attn_mask")
-        extra = 0.0 if bias is None else _average(bias, bias.second - bias.mean**2)  # a position bias; masks have none
-        private = _average(q, q.second) * (_average(k, k.second) - _average(k, k.moments.elsewhere))
+        extra = 0.0 if bias is None else bias.average(bias.second - bias.mean**2)  # a position bias; masks have none
+        private = q.average(q.second) * k.average(k.second - within(k, k.moments))
         return cls(scale, max(0.0, scale * private) + extra)
 
-    def change(self, x: Signal, other: Signal) -> Moments | None:
-        """The change of the scores within a row that a change of x makes."""
-        if x.tangent is None:
-            return None
-        spread = max(_average(other, other.second) - _average(other, other.moments.elsewhere), 0.0)
-        return x.tangent.each(lambda t: _scalar(t, len(x.shape)) * self.scale * spread)
+
+def _through_scores(
+    q: Signal, k: Signal, v: Signal, rows: Rows, scale: float, tilt: float, keep: float
+) -> list[Moments | None]:
+    """What small changes of queries and keys make of the mixture: Cov_p(δ, v), row by row.
+
+    A query's change moves its own row; a key's moves all rows, in step as far as queries are alike.
+    """
+    rank, spread = len(v.shape), v.average(v.second - within(v, v.moments)) / keep
+    passing = float(rows.jacobian.mean()) * spread
+    paired = passing * float((rows.far / rows.own).mean())
+    changes: list[Moments | None] = []
+    if q.tangent is not None:
+        c, gain = q.tangent, scale * max(0.0, k.average(k.second - within(k, k.moments)))
+        own, other = gain * (passing + tilt * spread), gain * (paired + tilt * spread)
+        changes.append(_change(c.second.mean() * own, within(q, c).mean() * other, rank))
+    if k.tangent is not None:
+        c = k.tangent
+        private, alike = (c.second - within(k, c)).mean() * scale, q.average(within(q, q.moments))
+        changes.append(_change(private * (passing * q.average(q.second)), private * (paired * alike), rank))
+    return changes
 
 
-def _through_scores(change: Moments | None, gain: float) -> Moments | None:
-    """A change of the scores reaches the output at its own token."""
-    if change is None:
-        return None
-    nothing = tensor64(0.0)
-    return Moments(nothing, change.second * gain, *(nothing,) * 4)
+def _change(second: Tensor, pair: Tensor, rank: int) -> Moments:
+    own, pair, nothing = (t.reshape((1,) * rank) for t in (second, pair, tensor64(0.0)))
+    return Moments(nothing, own, pair, pair, nothing, nothing)
 
 
-def _scalar(t: Tensor, rank: int) -> Tensor:
-    return t.mean().reshape((1,) * rank)
+def _alike(q: Signal) -> tuple[float, float]:
+    """The correlation of the scores of two queries: any two, neighbours."""
+    m, second = q.moments, q.average(q.second)
+    pairs = (q.average(within(q, m)), q.average(m.near))
+    far, near = (min(max(t / second, 0.0), 1.0) if second else 0.0 for t in pairs)
+    return far, near
 
 
-def _average(x: Signal, t: Tensor) -> float:
-    return x.average(t)
-
-
-def _mixed(v: Signal, m: Moments, share: Tensor, common: tuple[Tensor, Tensor]) -> Moments:
-    """Mix values: own q and pair e give e + (q - e)·S in a row, e + (q - e)·Σ p p' between rows."""
-    rank = len(v.shape)
-    mean, q, _, e, a, d = (_scalar(t, rank) for t in m)
-    rows = [t[:1] if bool((t == t[0]).all()) else t for t in (share, *common)]
-    own, even, beside = (t.reshape(*(1,) * (rank - 2), -1, 1) for t in rows)
-    between, other = e + (q - e) * even, d + (a - d) * even
-    return Moments(mean, e + (q - e) * own, e + (q - e) * beside, between, other, other)
+def _tilt(call: Call, key: int, value: int) -> float:
+    """1/d if keys and values are made from one input of width d, else 0."""
+    width = shared_width(call.graph, key, value)
+    return 1.0 / width if width else 0.0
 
 
 def _seen(call: Call, queries: int, keys: int) -> Tensor:
@@ -110,61 +114,88 @@ def _seen(call: Call, queries: int, keys: int) -> Tensor:
     if bias is not None:
         known = ranked(bias.mean, 2)
     if known is None:
-        return torch.ones(1, keys, dtype=torch.float64).expand(queries, keys)
-    seen: Tensor = (known if known.dtype == torch.bool else known > HIDDEN).double()
-    return seen.reshape(-1, *seen.shape[-2:]).mean(0).expand(queries, keys)
+        return torch.ones(1, keys, dtype=torch.float64)
+    return _shown(known, queries, keys)
 
 
-def _common(seen: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_j p_ij p_i'j for even rows, averaged over the other rows i', and for the rows beside."""
-    n = seen.shape[0]
-    even = seen / lengths.clamp_min(1e-12)[:, None]
-    own = even.square().sum(-1)
-    if n == 1:
-        return own, own
-    beside = (even[1:] * even[:-1]).sum(-1).mean().expand(n)
-    return (even @ even.sum(0) - own) / (n - 1), beside
-
-
-def _concentrations(lengths: Tensor, variance: float) -> Tensor:
-    """E[Σ p²] for each row, interpolated in log T where there are many lengths."""
-    values = np.unique(lengths.numpy())
-    nodes = values
-    if values.size > LENGTHS:
-        nodes = np.unique(np.exp(np.linspace(np.log(values[0]), np.log(values[-1]), LENGTHS)))
-    logs = np.log([concentration(float(t), variance) for t in nodes])
-    return torch.from_numpy(np.exp(np.interp(np.log(lengths.numpy()), np.log(nodes), logs)))
+def _shown(mask: Tensor, queries: int, keys: int) -> Tensor:
+    """Average a mask, boolean or additive, over all but its last two axes; one row where all rows see all keys."""
+    seen: Tensor = (mask if mask.dtype == torch.bool else mask > HIDDEN).double()
+    seen = seen.reshape(-1, *seen.shape[-2:]).mean(0)
+    rows = 1 if seen.shape[0] == 1 or bool((seen == seen[:1]).all()) else queries
+    return seen[:rows].expand(rows, keys)
 
 
 def softmax(call: Call) -> Signal:
     """A softmax along one axis: rows of mean 1/T; `near` holds pairs within a row, as matmul leaves them.
 
-    Pairs of different rows are taken as independent. A change δ of the logits gives p(δ - Σ pδ), whose second
-    moment is E[p²](1 - E[Σ p²]) times that of δ's private part.
+    A change δ of the logits gives p(δ - Σ pδ), whose second moment is E[p²(1 - 2p + Σp²)] times that of δ's private
+    part. Where the logits are scores, their width and their queries' correlation say how rows scatter and agree.
     """
     x = call.operand(call.main)
     rank, m = len(x.shape), x.moments
     d = int(call.argument("dim")) % rank
     terms = x.shape[d]
-    variance = max(0.0, _average(x, m.second - m.mean**2) - _average(x, m.near - m.mean**2))
-    lengths = _visible(x, d)
-    share = float(_concentrations(lengths, variance).mean())
+    variance = max(0.0, x.average(m.second - m.near))
+    width, alike = _of_scores(call, x)
+    rows = Rows.of(_visible(x, d), variance, alike, width)
+    share, even = (float(t.mean()) for t in (rows.own, rows.far))
     one, others = tensor64(1.0 / terms).reshape((1,) * rank), max(terms - 1, 1)
-    y = Moments(one, one * share, one * (1 - share) / others, one**2, one**2, one**2)
-    if x.tangent is None:
-        return Signal(x.shape, x.roles, y)
-    c = x.tangent.each(lambda t: _scalar(t, rank))
-    private = (c.second - c.near) * (share / terms * (1 - share))
-    nothing = torch.zeros_like(private)
-    return Signal(x.shape, x.roles, y, Moments(nothing, private, -private / others, *(nothing,) * 3))
+    pair = one * even
+    y = Moments(one, one * share, one * (1 - share) / others, pair, pair, pair)
+    change = None
+    if x.tangent is not None:
+        private = (x.tangent.second.mean() - x.tangent.near.mean()) * float(rows.jacobian.mean()) / terms
+        private = private.reshape((1,) * rank)
+        nothing = torch.zeros_like(private)
+        change = Moments(nothing, private, -private / others, *(nothing,) * 3)
+    return Signal(x.shape, x.roles, y, change, rows=rows if d == rank - 1 else None)
+
+
+def _of_scores(call: Call, x: Signal) -> tuple[int, tuple[float, float]]:
+    """The queries' width and correlations, if the logits are products of queries and keys."""
+    node = upstream(call.graph, call.node.inputs[0], SCORES, SCALED)
+    q = None if node is None else call.signals.get(node.inputs[-2])
+    if q is None or not q.read:
+        return 1 << 30, (0.0, 0.0)
+    return q.shape[-1], _alike(q)
 
 
 def _visible(x: Signal, d: int) -> Tensor:
-    """How many logits of each row no additive mask hides."""
-    seen = ranked(x.mean, len(x.shape)) > HIDDEN
-    if seen.shape[d] == 1:
-        return torch.full((1,), float(x.shape[d]), dtype=torch.float64)
-    return seen.sum(d).double().flatten().clamp_min(1.0)
+    """Which logits of each row no additive mask hides."""
+    mean = ranked(x.mean, len(x.shape)).movedim(d, -1)
+    if mean.shape[-1] == 1 or not bool((mean < HIDDEN).any()):
+        return torch.ones(1, x.shape[d], dtype=torch.float64)
+    queries = mean.shape[-2] if mean.dim() > 1 else 1
+    return _shown(mean.reshape(-1, queries, mean.shape[-1]), queries, x.shape[d])
+
+
+def mixture(call: Call, a: Signal, b: Signal, change: Moments | None) -> tuple[Moments, Moments | None] | None:
+    """Return the moments of rows·values if the left operand is a softmax (behind dropout and views), else None.
+
+    Args:
+        call: A matrix product.
+        a: Its left operand.
+        b: Its right operand, the values.
+        change: Moments of the small change that the left operand's own change makes.
+    """
+    left, right = call.node.inputs[-2:]
+    node = upstream(call.graph, left, frozenset(("softmax", "_softmax")), CARRIES)
+    weights = None if node is None else call.signals.get(node.outputs[0])
+    if node is None or weights is None or weights.rows is None or weights.shape[-1] != a.shape[-1]:
+        return None
+    rows = weights.rows
+    keep = min(1.0, weights.average(weights.second) / max(a.average(a.second), 1e-300))
+    scores = upstream(call.graph, node.inputs[0], SCORES, SCALED)
+    q, k = (None, None) if scores is None else (call.signals.get(v) for v in scores.inputs[-2:])
+    tilt = 0.0 if scores is None else _tilt(call, scores.inputs[-1], right)
+    changes = [None if b.tangent is None else mixed(b, b.tangent, rows, 0.0, keep)]
+    if q is None or k is None or (q.tangent is None and k.tangent is None):
+        changes.append(change)
+    else:
+        unit = q.average(q.second) * k.average(k.second - within(k, k.moments))
+        changes += _through_scores(q, k, b, rows, rows.variance / max(unit, 1e-300), tilt, keep)
+    return mixed(b, b.moments, rows, tilt * rows.variance, keep), summed([(c, 1.0) for c in changes])
 
 
 ATTENTION: Mapping[str, Rule] = {

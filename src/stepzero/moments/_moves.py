@@ -31,9 +31,23 @@ def moves(roles: Roling) -> Rule:
         parts = moved(call, root, roles)
         if x.source is not None:
             parts = [P.pending(part, phi) for part in parts]
+        elif roles is reshaped and _merges(x.roles, parts[0].roles):
+            parts = [_coarser(part) for part in parts]
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     return rule
+
+
+def _merges(before: R.Roles, after: R.Roles) -> bool:
+    """Say whether places became part of the channels, and others remain (patch merging)."""
+    mixed = [axis for axis in after if {"channel", "position"} <= R.of(axis)]
+    return bool(mixed) and not any({"channel", "position"} <= R.of(a) for a in before) and bool(R.axes(after, "position"))
+
+
+def _coarser(x: Signal) -> Signal:
+    """The next place is farther away than it was: half of what near places had in common beyond others is left."""
+    m, tangent = x.mapped(lambda m: m._replace(near=(m.near + m.elsewhere) / 2))
+    return Signal(x.shape, x.roles, m, tangent, knob=x.knob, centred=x.centred, known=x.known)
 
 
 def moved(call: Call, x: Signal, roles: Roling) -> list[Signal]:

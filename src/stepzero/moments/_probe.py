@@ -34,6 +34,7 @@ def probed(call: Call) -> tuple[Signal | None, ...]:
     present = [s for group in operands.values() for s in group if s is not None]
     if not present:
         return (None,) * len(call.shapes)
+    _require_numbers(call, names)
     if max(torch.Size(s.shape).numel() for s in present) > MAX_ELEMENTS:
         raise NoRuleError(f"{call.op} (at {call.where}) has no rule and its operands are too large to probe")
     fields = {id(s): _Field(s, generator) for s in present}
@@ -52,6 +53,15 @@ def _refers(item: Any) -> bool:
 def _signals(call: Call, item: Any) -> list[Signal | None]:
     refs = [item] if isinstance(item, Ref) else item
     return [call.signals.get(r.id) if isinstance(r, Ref) else None for r in refs]
+
+
+def _require_numbers(call: Call, names: list[str]) -> None:
+    """Raise before anything is drawn if an argument is neither a signal nor known."""
+    for name in names:
+        item = call.node.arguments[name]
+        for ref in [item] if isinstance(item, Ref) else item:
+            if isinstance(ref, Ref) and ref.id not in call.signals:
+                call.fill(ref)
 
 
 def _filled(call: Call, item: Any, drawn: dict[int, Tensor]) -> Any:

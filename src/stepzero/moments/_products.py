@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stepzero.errors import NoRuleError
 from stepzero.moments import _roles as R
+from stepzero.moments._attention import mixture
 from stepzero.moments._call import Call, Rule
 from stepzero.moments._joins import summed
 from stepzero.moments._signal import Moments, Signal
@@ -16,7 +17,7 @@ from stepzero.moments._weights import weighted
 def product(call: Call) -> Signal:
     """matmul, mm, bmm: a weight, or two signals whose products add along the contracted axis.
 
-    E[(Σ_k a b)²] = Σ E[a²]E[b²] + Σ over pairs of E[a a']E[b b']; along channels pairs are means, along positions
+    Rows of a softmax mix values as in attention. Else E[(Σ_k a b)²] = Σ E[a²]E[b²] + Σ over pairs of E[a a']E[b b']; along channels pairs are means, along positions
     those of one row of `a` (its `near`) with any two places of `b`.
     """
     a, b = call.operand("self"), call.operand("mat2" if "mat2" in call.node.arguments else "other")
@@ -25,12 +26,12 @@ def product(call: Call) -> Signal:
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise NoRuleError(f"{call.op} (at {call.where}) of a vector has no rule")
     contraction = _Contraction(a, b)
-    changes: list[tuple[Moments | None, float | Moments]] = []
-    if a.tangent is not None:
-        changes.append((contraction(_flat(a.tangent), _flat(b.moments)), 1.0))
-    if b.tangent is not None:
-        changes.append((contraction(_flat(a.moments), _flat(b.tangent)), 1.0))
-    m, change = contraction(_flat(a.moments), _flat(b.moments)), summed(changes)
+    by_left = None if a.tangent is None else contraction(_flat(a.tangent), _flat(b.moments))
+    by_right = None if b.tangent is None else contraction(_flat(a.moments), _flat(b.tangent))
+    attended = mixture(call, a, b, by_left)
+    if attended is None:
+        attended = contraction(_flat(a.moments), _flat(b.moments)), summed([(by_left, 1.0), (by_right, 1.0)])
+    m, change = attended
     rank = len(call.shape)
     lead = a.roles[:-2] if len(a.shape) >= len(b.shape) else b.roles[:-2]
     roles = (*lead, a.roles[-2], b.roles[-1])

@@ -17,7 +17,7 @@ from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
 from stepzero.moments._probe import probed
 from stepzero.moments._signal import Moments, Signal, constant
-from stepzero.moments._table import RULES, WRITES
+from stepzero.moments._table import RULES, SPONTANEOUS
 from stepzero.moments._weights import input_argument, weight_argument
 from stepzero.network import Graph, Node
 
@@ -103,7 +103,7 @@ class _Walk:
 
     def visit(self, node: Node) -> None:
         """Apply the node's rule and keep the signals of its outputs."""
-        if not (node.random or node.op in WRITES or any(v in self.signals for v in node.inputs)):
+        if not (node.random or node.op in SPONTANEOUS or any(v in self.signals for v in node.inputs)):
             return
         outputs = [v for v in (self.graph.values[out] for out in node.outputs) if v.known is None]
         if not any(v.dtype.is_floating_point or v.dtype.is_complex for v in outputs):
@@ -182,7 +182,7 @@ def averaged(x: Signal) -> Signal:
         root = averaged(source.root) if source.root.read else source.root
         source = replace(source, root=root, evaluate=lambda: (m, None))
     skewness = x.skewness if source is None else 0.0
-    return Signal(x.shape, x.roles, m, source=source, knob=x.knob, centred=x.centred, known=x.known, skewness=skewness)
+    return Signal(x.shape, x.roles, m, source=source, knob=x.knob, centred=x.centred, known=x.known, skewness=skewness, rows=x.rows)
 
 
 def stopped(x: Signal) -> Signal:

@@ -14,6 +14,7 @@ from stepzero.moments._stream import Stream
 
 if TYPE_CHECKING:
     from stepzero.moments._pointwise import Pointwise
+    from stepzero.moments._rows import Rows
 
 
 class Moments(NamedTuple):
@@ -87,7 +88,7 @@ class Signal:
     """
 
     __slots__ = (
-        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "shape", "source", "tap",
+        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "shape", "source", "tap",
         "unevenness",
     )  # fmt: skip
 
@@ -106,6 +107,7 @@ class Signal:
         tap: Tensor | None = None,
         skewness: float = 0.0,
         parts: Sequence[Part] = (),
+        rows: Rows | None = None,
     ) -> None:
         self.shape = tuple(shape)
         self.roles = roles
@@ -117,6 +119,7 @@ class Signal:
         self.known = known  # a constant, with its numbers
         self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
         self.tap = tap  # the tap on this very signal, if it is a weight op's output
+        self.rows = rows  # of a softmax
         self.parts = tuple(parts)  # of the tangent, where a sum's operands let changes live at places of their own
         self._stream = None if source is not None else Stream(skewness)
 

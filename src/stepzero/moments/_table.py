@@ -17,6 +17,7 @@ from stepzero.moments._norms import NORMS
 from stepzero.moments._products import PRODUCTS
 from stepzero.moments._reductions import REDUCTIONS
 from stepzero.moments._smoothing import SMOOTHING
+from stepzero.moments._waves import WAVES
 from stepzero.moments._weights import OPERATORS, weighted
 
 _STAY = "alias contiguous detach clone to _to_copy type_as"
@@ -33,7 +34,7 @@ _POINTWISE = (
     "threshold"
 )
 
-WRITES = ("copy", "fill", "zero")  # what they put in may come from no signal at all
+SPONTANEOUS = ("copy", "fill", "zero", "cos", "sin")  # what they put out may come from no signal at all
 MOVES = frozenset(
     f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} select unbind expand expand_as broadcast_to".split()
 )
@@ -60,6 +61,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(OPERATORS, weighted),
         # activations
         **dict.fromkeys(_POINTWISE.split(), A.pointwise),
+        **WAVES,
         "glu": J.glu,
         "prelu": A.prelu,
         "rrelu": A.rrelu,

@@ -1,18 +1,29 @@
-"""How concentrated a softmax row is: E[Σ p²] for independent Gaussian logits, exactly."""
+"""Softmax rows of independent Gaussian logits: how concentrated they are and how open to change, exactly."""
 
 from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MOST = 100.0  # beyond this variance a row is as concentrated as at it
+
+
+class Openness(NamedTuple):
+    """What a softmax row does to independent values, and to independent small changes of its logits."""
+
+    concentration: Array  # E[Σ p²]: the second moment of a mixture of white values
+    jacobian: Array  # E[Σ p²(1 - 2p + Σp²)]: that of Σ p_j δ_j (v_j - o), for white δ and v
+
 
 def concentration(terms: float, variance: float) -> float:
     r"""Return E[Σ_j p_j²] of a softmax over `terms` independent N(0, variance) logits.
 
-    With 1/S² = ∫₀^∞ t e^(-tS) dt for S = Σ e^(l_j): E[Σ p²] = T ∫₀^∞ t φ₂(t) φ₀(t)^(T-1) dt, where
-    φ₀(t) = E[exp(-t e^l)] and φ₂(t) = E[e^(2l) exp(-t e^l)] (its limit e^variance / T needs variance < ln(T)/2).
+    Its limit e^variance / T needs variance < ln(T)/2.
 
     Args:
         terms: Number of logits T ≥ 1.
@@ -24,23 +35,47 @@ def concentration(terms: float, variance: float) -> float:
         >>> round(concentration(256, 1.0), 5)   # the limit e/256 is 0.0106
         0.01033
     """
-    if terms <= 1.0:
-        return 1.0
+    return float(openness(np.array([terms]), variance).concentration[0])
+
+
+def openness(terms: Array, variance: float) -> Openness:
+    r"""Return E[Σ p²] and E[Σ p²(1 - 2p + Σp²)] of softmax rows of several lengths.
+
+    With 1/Sⁿ = ∫₀^∞ t^(n-1) e^(-tS) dt / Γ(n) for S = Σ e^(l_j), and φₙ(t) = E[e^(nl) exp(-t e^l)]:
+    E[Σ pⁿ] = T ∫ t^(n-1) φₙ φ₀^(T-1) dt / Γ(n), and for the pairs in (Σp²)² the same with φ₂² φ₀^(T-2).
+
+    Args:
+        terms: Numbers of logits, each ≥ 1.
+        variance: Of each logit, ≥ 0.
+    """
+    terms = np.maximum(np.asarray(terms, dtype=np.float64), 1.0)
+    even = Openness(1.0 / terms, 1.0 / terms - 1.0 / terms**2)
     if variance < 1e-8:
-        return 1.0 / terms
-    variance = min(variance, 100.0)
-    sd = float(np.sqrt(variance))
-    z, mass = _normal_grid(sd)
-    x, step = np.linspace(-40.0, 12.0 + 3.0 * variance, 700, retstep=True)  # log t, from 1/S downwards
-    t = np.exp(x - np.log(terms))[:, None]
-    damped = np.exp(-t * np.exp(sd * z))
-    phi0 = damped @ mass
-    phi2 = (damped * np.exp(2.0 * sd * z)) @ mass
-    integrand = t[:, 0] ** 2 * phi2 * np.exp((terms - 1.0) * np.log(np.maximum(phi0, 1e-300)))
-    return float(np.clip(terms * np.sum(integrand) * step, 1.0 / terms, 1.0))
+        return even
+    t, log0, (phi2, phi3, phi4), step = _transforms(min(float(variance), MOST))
+    n = terms[..., None]
+    rest = step * np.exp((n - 1.0) * log0)
+    second = terms * (rest @ (t**2 * phi2))
+    third = terms * (rest @ (t**3 * phi3)) / 2.0
+    fourth = terms * (rest @ (t**4 * phi4)) / 6.0
+    two = step * np.exp(np.maximum(n - 2.0, 0.0) * log0)  # all terms but two
+    pairs = terms * (terms - 1.0) * (two @ (t**4 * phi2**2)) / 6.0
+    alone = terms <= 1.0
+    return Openness(
+        np.where(alone, 1.0, np.clip(second, 1.0 / terms, 1.0)),
+        np.where(alone, 0.0, np.clip(second - 2.0 * third + fourth + pairs, 0.0, 1.0)),
+    )
 
 
-def _normal_grid(sd: float) -> tuple[Array, Array]:
-    """Trapezoid nodes and weights of N(0, 1), wide enough for e^(2·sd·z)."""
-    z = np.linspace(-9.0, 9.0 + 2.0 * sd, 360)
-    return z, np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) * (z[1] - z[0])
+@lru_cache(maxsize=256)
+def _transforms(variance: float) -> tuple[Array, Array, tuple[Array, Array, Array], float]:
+    """Return t on a logarithmic grid, log φ₀(t), φ₂, φ₃, φ₄, and the grid's step in log t."""
+    sd = variance**0.5
+    z = np.linspace(-9.0, 9.0 + 4.0 * sd, 420)
+    mass = np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) * (z[1] - z[0])
+    x, step = np.linspace(-30.0 - 4.0 * variance**0.5, 12.0 + 3.0 * variance, 640, retstep=True)
+    t = np.exp(x)
+    damped = np.exp(-t[:, None] * np.exp(sd * z))
+    phi0 = np.log(np.maximum(damped @ mass, 1e-300))
+    higher = damped @ np.stack([mass * np.exp(n * sd * z) for n in (2.0, 3.0, 4.0)], axis=1)
+    return t, phi0, (higher[:, 0], higher[:, 1], higher[:, 2]), float(step)
