@@ -27,7 +27,7 @@ EXAMPLES = (
 FORMATS: MappingProxyType[str, Callable[[Explanation], str]] = MappingProxyType(
     {
         ".md": lambda found: found.to_markdown(),
-        ".html": lambda found: found.to_html(),
+        ".html": lambda found: reporting.page(found.to_html(), found.title),
         ".txt": lambda found: f"{found}\n",
     }
 )

@@ -44,7 +44,7 @@ FORMATS: MappingProxyType[str, Callable[[Plan], str]] = MappingProxyType(
     {
         ".json": lambda made: reporting.dumps(made.to_dict()),
         ".md": lambda made: made.to_markdown(),
-        ".html": lambda made: made.to_html(),
+        ".html": lambda made: reporting.page(made.to_html(), f"Plan for {made.model}"),
     }
 )
 

@@ -13,6 +13,7 @@ from ._check import check_document as check_document
 from ._document import Block as Block
 from ._document import Column as Column
 from ._document import Document as Document
+from ._document import Heading as Heading
 from ._document import Items as Items
 from ._document import Table as Table
 from ._explanation import Step as Step
@@ -35,5 +36,6 @@ from ._formula import value as value
 from ._html import html as html
 from ._json import dumps as dumps
 from ._markdown import markdown as markdown
+from ._page import page as page
 from ._plan import plan_document as plan_document
 from ._text import text as text

@@ -35,7 +35,8 @@ def check_document(check: Check, *, most: int | None = None) -> Document:
         check: The check.
         most: Fold the middle of the table where it has more rows than this; rows that fail are told beneath it anyway.
     """
-    table = Table(COLUMNS, tuple(map(_row, check.rows))).folded(most)
+    failed = frozenset(at for at, row in enumerate(check.rows) if not row.ok)
+    table = Table(COLUMNS, tuple(map(_row, check.rows)), failed).folded(most)
     failures = Items(tuple(f"{row.name}: {row.message}" for row in check.rows if not row.ok))
     title = f"Check: {'pass' if check.ok else 'FAIL'}"
     return Document.of(title, (check.verdict, table, LEGEND if check.rows else "", failures, Items(check.notes)))

@@ -28,12 +28,18 @@ class Column:
 class Table:
     """Columns, and rows of cells that are already text.
 
+    Args:
+        columns: The columns.
+        rows: The rows.
+        flagged: Which rows stand out on a page.
+
     Raises:
         ValueError: if a row has another number of cells than there are columns.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+    flagged: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -44,9 +50,13 @@ class Table:
         """Return the table with its middle rows replaced by one that counts them, where there are more than `most`."""
         if most is None or len(self.rows) <= most:
             return self
-        head, tail = self.rows[: (most + 1) // 2], self.rows[len(self.rows) - most // 2 :]
-        gap = (f"… {len(self.rows) - most} more rows …", *[""] * (len(self.columns) - 1))
-        return Table(self.columns, (*head, gap, *tail))
+        above, missing = (most + 1) // 2, len(self.rows) - most
+        head, tail = self.rows[:above], self.rows[above + missing :]
+        gap = (f"… {missing} more rows …", *[""] * (len(self.columns) - 1))
+        flagged = {at for at in self.flagged if at < above} | {
+            at - missing + 1 for at in self.flagged if at >= above + missing
+        }
+        return Table(self.columns, (*head, gap, *tail), frozenset(flagged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,14 @@ class Items:
     lines: tuple[str, ...]
 
 
-Block: TypeAlias = str | Table | Items
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A title within a document."""
+
+    title: str
+
+
+Block: TypeAlias = str | Table | Items | Heading
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +92,6 @@ class Document:
 def _is_empty(block: Block) -> bool:
     if isinstance(block, Table):
         return not block.rows
+    if isinstance(block, Heading):
+        return False
     return not (block.lines if isinstance(block, Items) else block)

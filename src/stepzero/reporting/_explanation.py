@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from ._formula import Equation, as_latex, as_mathml, as_text
+from ._page import OPENING
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def explanation_markdown(title: str, steps: Sequence[Step]) -> str:
 
 def explanation_html(title: str, steps: Sequence[Step]) -> str:
     """Return the steps as one `<section>`, equations in MathML, without scripts or links to elsewhere."""
-    lines = ['<section class="stepzero">', f"<h2>{escape(title)}</h2>", "<ol>"]
+    lines = [OPENING, f"<h2>{escape(title)}</h2>", "<ol>"]
     for step in steps:
         lines += ["<li>", f"<h3>{escape(step.title)}</h3>", f"<p>{escape(step.why)}</p>"]
         for equation in step.equations:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._document import Column, Document, Items, Table
+from ._document import Block, Column, Document, Heading, Items, Table
 
 if TYPE_CHECKING:
     from stepzero.checking import Finding, Findings
@@ -21,7 +21,8 @@ def findings_document(findings: Findings, *, everything: bool = False) -> Docume
         everything: Whether every place is told; else the first few of each rule are, and the others are counted.
     """
     rules = findings.by_rule()
-    table = Table(COLUMNS, tuple(_row(name, found) for name, found in rules.items()))
+    errors = frozenset(at for at, found in enumerate(rules.values()) if found[0].severity == "error")
+    table = Table(COLUMNS, tuple(_row(name, found) for name, found in rules.items()), errors)
     told = [block for name, found in rules.items() for block in _told(name, found, findings, everything)]
     return Document.of(_title(findings), (_summary(findings), table, *told, Items(findings.notes)))
 
@@ -45,7 +46,7 @@ def _row(name: str, found: tuple[Finding, ...]) -> tuple[str, ...]:
     return name, found[0].severity, str(len(found)), found[0].where
 
 
-def _told(name: str, found: tuple[Finding, ...], findings: Findings, everything: bool) -> list[str | Items]:
+def _told(name: str, found: tuple[Finding, ...], findings: Findings, everything: bool) -> list[Block]:
     """Return a rule's heading, its places with their messages, and one line for each way to mend them."""
     source = findings.sources.get(name, "")
     shown = found if everything else found[:PLACES]
@@ -54,4 +55,4 @@ def _told(name: str, found: tuple[Finding, ...], findings: Findings, everything:
         lines.append(f"and {len(found) - len(shown)} more, up to {found[-1].where}")
     fixes = list(dict.fromkeys(f.fix for f in found if f.fix))
     lines += [f"→ {fix}" for fix in (fixes if everything else fixes[:1])]
-    return [f"{found[0].severity}: {name}{f' ({source})' if source else ''}", Items(tuple(lines))]
+    return [Heading(f"{found[0].severity}: {name}{f' ({source})' if source else ''}"), Items(tuple(lines))]

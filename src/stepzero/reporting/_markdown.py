@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ._document import Document, Items, Table
+from ._document import Document, Heading, Items, Table
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 RULES = {"left": ":---", "right": "---:"}
@@ -18,6 +18,8 @@ def markdown(document: Document) -> str:
             parts.append(_table(block))
         elif isinstance(block, Items):
             parts.append("\n".join(f"- {_escape(line)}" for line in block.lines))
+        elif isinstance(block, Heading):
+            parts.append(f"### {_escape(block.title)}")
         else:
             parts.append(_escape(block))
     return "\n\n".join(parts) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from ._document import Column, Document, Items, Table
+from ._document import Column, Document, Heading, Items, Table
 
 NARROWEST = 12  # a column that may overflow keeps at least this many characters
 
@@ -24,7 +24,7 @@ def text(document: Document, width: int | None = 80) -> str:
         elif isinstance(block, Items):
             parts.append("\n".join(_wrap(f"- {line}", width, hang="  ") for line in block.lines))
         else:
-            parts.append(_wrap(block, width))
+            parts.append(_wrap(block.title if isinstance(block, Heading) else block, width))
     return "\n\n".join(parts)
 
 
