@@ -162,12 +162,15 @@ def _descend(draft: Draft, problem: _Problem, walked: Walked) -> Solved:
     walks, settled = 1, False
     while walks < WALKS and share > SMALLEST and not settled:
         step = problem.step(x, u, v) - x
+        if float(np.abs(step).max()) < CLOSE:
+            settled = True
+            break
         ahead = memory.proposal(x, step) if share == 1.0 else share * step
         trial = np.clip(x + np.clip(ahead, -LONGEST, LONGEST), -band, band)
         new = draft.walk(problem.named(trial))
         moved, walks = problem.read(new), walks + 1
         reached = problem.objective(*moved)
-        settled = float(np.abs(step).max()) < CLOSE or 0 <= best - reached < CLOSE * best
+        settled = 0 <= best - reached < CLOSE * best
         if reached > best:
             memory, share = _Anderson(), share / 2
             continue
