@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from stepzero.moments import weight_argument
 from stepzero.network import Graph, Node, Ref
@@ -74,21 +75,36 @@ def _branch(graph: Graph, join: int, skip: int, branch: int, depth: int, weights
 
 
 def _between(graph: Graph, value: int, skip: int) -> Iterator[int]:
-    """Yield the nodes behind a value that do not stand behind the skip as well."""
-    trunk = set(_ancestors(graph, skip, set()))
-    yield from (n for n in _ancestors(graph, value, trunk) if n not in trunk)
+    """Yield the nodes behind a value that do not stand behind the skip as well.
 
+    Both are walked back together, last recorded first, until every open path stands behind the skip: the trunk of a deep
+    net is not walked anew for each of its branches.
+    """
+    on_trunk: dict[int, bool] = {}
+    pending: list[int] = []
 
-def _ancestors(graph: Graph, value: int, stop: set[int]) -> Iterator[int]:
-    queue, seen = [value], {value}
-    while queue:
-        node = graph.producer(queue.pop())
-        if node is None or node.id in stop:
-            continue
-        yield node.id
-        fresh = [v for v in node.inputs if v not in seen and graph.values[v].from_input]
-        seen.update(fresh)
-        queue.extend(fresh)
+    def meet(values: Iterable[int], trunk: bool) -> int:
+        """Put the producers on the list, and return by how many those off the trunk have grown."""
+        grown = 0
+        for node in (graph.producer(v) for v in values):
+            if node is None or on_trunk.get(node.id, False):
+                continue
+            if node.id not in on_trunk:
+                heappush(pending, -node.id)
+                grown += not trunk
+            else:
+                grown -= trunk
+            on_trunk[node.id] = trunk
+        return grown
+
+    off_trunk = meet([value], False) + meet([skip], True)
+    while off_trunk > 0:
+        node = graph.nodes[-heappop(pending)]
+        trunk = on_trunk[node.id]
+        if not trunk:
+            off_trunk -= 1
+            yield node.id
+        off_trunk += meet((v for v in node.inputs if graph.values[v].from_input), trunk)
 
 
 def logits(graph: Graph) -> frozenset[int]:
