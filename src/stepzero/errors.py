@@ -19,6 +19,7 @@ __all__ = [
     "NoRuleError",
     "PlanError",
     "RecipeError",
+    "RenameError",
     "SeedError",
     "StepZeroError",
 ]
