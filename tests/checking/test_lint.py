@@ -35,7 +35,7 @@ def changed(layer: nn.Module, change: Callable[[nn.Module], Any]) -> nn.Module:
 
 
 def depthwise(mode: str) -> nn.Module:
-    conv = nn.Conv2d(512, 512, 3, groups=512, bias=False)
+    conv = nn.Conv2d(512, 512, 7, groups=512, bias=False)
     return changed(conv, lambda c: nn.init.kaiming_normal_(c.weight, mode=mode, nonlinearity="relu"))
 
 
@@ -236,12 +236,12 @@ CASES = (
         lambda: changed(nn.Linear(64, 64, dtype=torch.complex64), lambda m: m.weight.div_(math.sqrt(2))),
         evidence={"second": 2 / (3 * 64)},
     ),
-    Case(  # pytorch#23854: (9, 4608) instead of (9, 9), √512 too small
+    Case(  # pytorch#23854: (49, 25088) instead of (49, 49), √512 too small
         "grouped-fan",
         lambda: depthwise("fan_out"),
         "weight",
         lambda: depthwise("fan_in"),
-        evidence={"ratio": 1 / math.sqrt(512), "fan_out": 9, "seen_fan_out": 4608},
+        evidence={"ratio": 1 / math.sqrt(512), "fan_out": 49, "seen_fan_out": 25088},
     ),
     Case(  # true fan 256·16/4 = 1024; torch reads 32·16 = 512
         "transposed-fan",

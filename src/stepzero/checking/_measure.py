@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from stepzero.checking._spectrum import Scatter
 from stepzero.errors import CheckError
 from stepzero.network import Graph, Node, Value, replay
 
@@ -23,6 +24,7 @@ class Site:
     output: int
     channel: int
     centred: bool = False  # the rows of its weight sum to zero
+    law: Callable[[Tensor], Scatter | None] | None = None  # of measured over expected, from the input
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Reading:
 
     input_map: Tensor | None = None  # x², averaged over the batch; shape (1, …)
     input: Tensor | None = None  # x itself, where the weight is centred
+    scatter: Scatter | None = None  # how E[y²] scatters over weights for this input, where that is known exactly
     second: float = float("nan")  # E[y²]
     alike: float = 1.0  # mean over pairs of sites of their squared correlation: 1/sites … 1
     spread: float | None = None  # 1 - E[y y'] / E[y²], y' the same place for another input; None for a single input
@@ -88,6 +91,7 @@ def _note_input(t: Tensor, sites: Sequence[Site], readings: Mapping[int, Reading
         for site in sites:
             readings[site.node.id].input_map = square
             readings[site.node.id].input = t.detach().double() if site.centred else None
+            readings[site.node.id].scatter = None if site.law is None else site.law(t)
 
 
 def _note_output(t: Tensor, site: Site, reading: Reading) -> None:

@@ -3,11 +3,13 @@
 A layer's mean square over n channels fluctuates from draw to draw by v/n, and later layers inherit it, so a deep
 narrow net is off by bits although every weight is right. For a layer with activation φ, v = Cov[φ(z)², φ(z')²] /
 E[φ²]² at the correlation of its sites (5 for ReLU once all sites agree; Hanin & Rolnick 2018, arXiv:1803.01719).
+A normalisation fixes mean and variance of what it puts out, so of φ² only the Hermite orders from 3 on still fluctuate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -16,6 +18,27 @@ from stepzero.moments import Flow, Pointwise, Signal, count
 from stepzero.network import Graph, Node
 
 RESETS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A Gaussian value whose activation is pending: where its fluctuations come from.
+
+    Args:
+        alike: Mean squared correlation of its sites.
+        channels: Independent channels.
+        normalised: Whether its mean and variance are fixed.
+    """
+
+    alike: float
+    channels: int
+    normalised: bool = False
+
+    def excess(self, signal: Signal) -> float:
+        """Return the log variance that an activation adds to what its preactivation already carries."""
+        if self.normalised:
+            return square_covariance(signal, sqrt(self.alike), first=3) / self.channels
+        return max(0.0, square_covariance(signal, sqrt(self.alike)) - 2.0 * self.alike) / self.channels
 
 
 def accumulate(flow: Flow, alike: Mapping[int, float], channels: Mapping[int, int]) -> dict[int, tuple[float, float]]:
@@ -30,7 +53,7 @@ def accumulate(flow: Flow, alike: Mapping[int, float], channels: Mapping[int, in
     """
     graph = flow.graph
     carried: dict[int, float] = {}  # log variance of a value as later layers inherit it
-    fresh: dict[int, tuple[float, int]] = {}  # value → (alike, channels) of the weight op whose activation is pending
+    fresh: dict[int, Fresh] = {}  # by value
     result: dict[int, tuple[float, float]] = {}
     for node in graph.nodes:
         before = _inherited(flow, node, carried)
@@ -39,12 +62,14 @@ def accumulate(flow: Flow, alike: Mapping[int, float], channels: Mapping[int, in
             result[node.id] = before, before + 2.0 * k / n
             for out in node.outputs:
                 carried[out] = before + 2.0 * k / n
-                fresh[out] = (k, n)
+                fresh[out] = Fresh(k, n)
             continue
         here = 0.0 if node.op in RESETS else before
         for out in node.outputs:
             carried[out] = here + _activation_excess(flow, graph, out, fresh)
-            if node.op not in RESETS and (source := _single(node, fresh)) is not None:
+            if node.op in RESETS and out in flow.signals:
+                fresh[out] = _normalised(flow.signals[out])
+            elif (source := _single(node, fresh)) is not None:
                 fresh[out] = fresh[source]
     return result
 
@@ -60,7 +85,11 @@ def expected_alike(signal: Signal) -> float:
     return min(1.0, pairs / (places * inputs))
 
 
-def _single(node: Node, fresh: Mapping[int, tuple[float, int]]) -> int | None:
+def _normalised(signal: Signal) -> Fresh:
+    return Fresh(expected_alike(signal), max(1, count(signal.roles, "channel")), normalised=True)
+
+
+def _single(node: Node, fresh: Mapping[int, Fresh]) -> int | None:
     """The one operand with a pending weight op, if there is exactly one."""
     found = [v for v in dict.fromkeys(node.inputs) if v in fresh]
     return found[0] if len(found) == 1 else None
@@ -78,8 +107,8 @@ def _inherited(flow: Flow, node: Node, carried: Mapping[int, float]) -> float:
     return sum(s / total * sqrt(carried[v]) for s, v in zip(seconds, operands, strict=True)) ** 2
 
 
-def _activation_excess(flow: Flow, graph: Graph, value: int, fresh: Mapping[int, tuple[float, int]]) -> float:
-    """What an activation adds to the 2·alike/n that its preactivation already carries."""
+def _activation_excess(flow: Flow, graph: Graph, value: int, fresh: Mapping[int, Fresh]) -> float:
+    """Return what an activation adds to the log variance."""
     node = graph.producer(value)
     signal = flow.signals.get(value)
     if node is None or signal is None or signal.source is None:
@@ -87,12 +116,11 @@ def _activation_excess(flow: Flow, graph: Graph, value: int, fresh: Mapping[int,
     source = _single(node, fresh)
     if source is None or (before := flow.signals.get(source)) is None or before.source is not None:
         return 0.0
-    k, n = fresh[source]
-    return max(0.0, (square_covariance(signal, sqrt(k)) - 2.0 * k) / n)
+    return fresh[source].excess(signal)
 
 
-def square_covariance(signal: Signal, correlation: float) -> float:
-    """Return Cov[φ(z)², φ(z')²] / E[φ²]² for a pending φ of a Gaussian at its average moments."""
+def square_covariance(signal: Signal, correlation: float, first: int = 1) -> float:
+    """Return Cov[φ(z)², φ(z')²] / E[φ²]² for a pending φ of a Gaussian at its average moments, Hermite orders from `first` on."""
     assert signal.source is not None
     phi, root = signal.source.phi, signal.source.root
     assert isinstance(phi, Pointwise)
@@ -101,4 +129,4 @@ def square_covariance(signal: Signal, correlation: float) -> float:
     squared = Pointwise(f"({phi.key})²", lambda z: phi.function(z) ** 2, phi.kinks)
     a = squared.expand(np.array([mean]), np.array([sd])).coefficients[0]
     powers = correlation ** np.arange(a.size)
-    return float(np.sum(a[1:] ** 2 * powers[1:]) / max(a[0] ** 2, 1e-300))
+    return float(np.sum(a[first:] ** 2 * powers[first:]) / max(a[0] ** 2, 1e-300))
