@@ -148,7 +148,8 @@ class _Set:
         distant = ((p - 1) * y.elsewhere - beside * y.near) / max(1, p - 1 - beside)
         counts = (1, beside, p - 1 - beside, b - 1, (b - 1) * (p - 1))
         alike = (y.second, y.near, distant, y.across, y.apart)
-        total = torch.stack([n * self.mean(t.square()) for n, t in zip(counts, alike, strict=True)]).sum(0)
+        squares = torch.broadcast_tensors(*(self.mean(t.square()) for t in alike))
+        total = torch.stack([n * t for n, t in zip(counts, squares, strict=True)]).sum(0)
         return b * p * self.channels / total.clamp_min(1e-300)
 
     def without_mean(self, m: Moments) -> Moments:
