@@ -159,3 +159,25 @@ HELD_OUT = (
     Case("densenet169", library("torchvision:densenet169"), (8, 3, 64, 64), 0.10, True),
     Case("timm resnetv2_50", library("timm:resnetv2_50"), (8, 3, 96, 96), 0.10, True),
 )
+
+
+def normalised(name: str, shape: Shape = (8, 3, 64, 64), **options: object) -> Case:
+    """Return a library model with normalisation as a case without a promise."""
+    return Case(name.split(":")[1], library(name, **options), shape, None, True)
+
+
+WIDE = (
+    *(normalised(f"torchvision:{n}") for n in (
+        "resnet34", "vgg13_bn", "vgg16_bn", "mobilenet_v3_small", "mobilenet_v3_large", "mnasnet0_5",
+        "shufflenet_v2_x0_5", "regnet_x_400mf", "regnet_y_800mf", "efficientnet_b1", "efficientnet_v2_s", "convnext_tiny",
+    )),
+    normalised("torchvision:inception_v3", (4, 3, 128, 128), aux_logits=False, init_weights=False),
+    normalised("torchvision:r3d_18", (2, 3, 8, 48, 48)),
+    *(normalised(f"timm:{n}") for n in (
+        "resnet26", "resnet26d", "resnetv2_50d_gn", "resnetblur50", "ecaresnet26t", "seresnext26t_32x4d", "res2net50_14w_8s", "skresnet18",
+        "dla34", "dla46_c", "hrnet_w18_small", "cspresnet50", "vovnet39a", "ese_vovnet19b_dw",
+        "ghostnet_100", "hardcorenas_a", "mixnet_s", "fbnetc_100", "spnasnet_100", "tinynet_a", "rexnet_100", "lcnet_100", "semnasnet_100",
+        "repvgg_a0", "mobileone_s0", "hgnetv2_b0", "mobilenetv4_conv_small", "selecsls42", "starnet_s1",
+    )),
+    *(Case(n, library(f"timm:{n}"), (8, 3, 64, 64), None, False) for n in ("dm_nfnet_f0", "nf_resnet26")),
+)  # fmt: skip

@@ -1,82 +1,212 @@
 """Predicted against measured: plan each net, draw it several times, compare every weight op forward and backward.
 
-python benchmarks/predictions.py                 # the nets that the package promises to get right
-python benchmarks/predictions.py --held-out      # others of the same kinds
-python benchmarks/predictions.py --draws 16 --only VGG-16
+python benchmarks/predictions.py                                # the nets that the package promises to get right
+python benchmarks/predictions.py --set held-out                 # others of the same kinds
+python benchmarks/predictions.py --set wide --out benchmarks/results/predictions.jsonl --seconds 170   # 60 nets, resumable
+python benchmarks/predictions.py --set wide --out benchmarks/results/predictions.jsonl --summary       # its table
+python benchmarks/predictions.py --images --draws 16 --only VGG-16
+
+cumulative: E[y²] of a weight op, measured over predicted. local: the same ratio over that of the weight op before it.
+backward: the step of E[g²] from a weight op to the one before it; first layer: E[g²] there for unit noise at the output.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import statistics
 import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
-from nets import HELD_OUT, ISSUE, Case
+from nets import HELD_OUT, ISSUE, WIDE, Case
 
 from stepzero import check, plan
-from stepzero.checking import CheckRow
+from stepzero.errors import StepZeroError
+
+SETS = {"promised": ISSUE, "held-out": HELD_OUT, "wide": (*ISSUE, *HELD_OUT, *WIDE)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found of one net."""
+
+    net: str
+    inputs: str
+    normalised: bool
+    draws: int
+    seconds: float  # of planning
+    forward: list[float]  # cumulative, measured over predicted
+    backward: list[float]  # steps
+    first: float
+
+    @property
+    def local(self) -> list[float]:
+        """Steps of the cumulative ratio from op to op."""
+        return [b / a for a, b in pairwise(self.forward) if a and b]
 
 
 def main() -> None:
     """Measure the chosen nets and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--held-out", action="store_true", help="nets that no rule was developed on")
+    parser.add_argument("--set", choices=SETS, default="promised", help="which nets (default: those with promises)")
     parser.add_argument("--draws", type=int, default=8, help="weight draws to average over (default 8)")
     parser.add_argument("--only", default="", help="nets whose name contains this")
-    parser.add_argument("--rows", action="store_true", help="print every weight op")
+    parser.add_argument("--images", action="store_true", help="1/f images of unit mean square instead of N(0, 1)")
+    parser.add_argument("--out", type=Path, help="append results here, and skip what is there")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="start no net after this long")
+    parser.add_argument("--summary", action="store_true", help="print the table of --out and measure nothing")
     options = parser.parse_args()
+    if options.summary:
+        print(table(load(options.out)))
+        return
     torch.set_num_threads(1)
-    print(
-        f"{options.draws} draws, N(0, 1) input, training mode. fwd: E[y²] measured/predicted. bwd: local, of neighbouring weight ops."
-    )
-    print(
-        f"{'net':24}{'ops':>5}{'fwd ≤10%':>10}{'≤20%':>7}{'worst':>13}{'bwd ≤10%':>10}{'first layer':>13}{'plan s':>8}  promise"
-    )
-    missed = 0
-    for case in HELD_OUT if options.held_out else ISSUE:
-        if options.only.lower() in case.name.lower():
-            missed += not measure(case, options.draws, options.rows)
+    kind = "1/f images" if options.images else "N(0, 1)"
+    done = {(r.net, r.inputs) for r in load(options.out)}
+    cases = [c for c in SETS[options.set] if options.only.lower() in c.name.lower() and (c.name, kind) not in done]
+    print(f"{options.draws} draws, {kind} input, training mode.\n{HEADER}", flush=True)
+    start, missed = time.monotonic(), 0
+    for case in cases:
+        if time.monotonic() - start > options.seconds:
+            break
+        try:
+            result = measure(case, options.draws, images=options.images)
+        except (StepZeroError, RuntimeError, ValueError, TypeError) as error:  # one net must not end a long run
+            print(f"{case.name:28} failed: {type(error).__name__}: {error}", flush=True)
+            missed += 1
+            continue
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps({k: rounded(v) for k, v in asdict(result).items()}) + "\n")
+        kept = case.within is None or share(result.forward, case.within) >= 0.95
+        promise = "" if case.within is None else f"{'kept' if kept else 'MISSED'}: 95 % within {case.within:.0%}"
+        print(f"{line(result)}  {promise}", flush=True)
+        missed += not kept
     raise SystemExit(1 if missed else 0)
 
 
-def measure(case: Case, draws: int, every_row: bool) -> bool:
-    """Plan and measure one net, print its line, and say whether it keeps its promise."""
+def measure(case: Case, draws: int, *, images: bool) -> Result:
+    """Plan and measure one net."""
     model = case.model()
+    inputs = pink(case.shape) if images else case.shape
     start = time.perf_counter()
-    made = plan(model, case.shape)
+    made = plan(model, inputs)
     seconds = time.perf_counter() - start
-    rows = check(model, case.shape, made, draws=draws).rows
-    ratios = [row.ratio for row in rows]
-    local = local_gradients(rows)
-    absolute = rows[0].gradient_measured / rows[0].gradient_predicted if rows[0].gradient_predicted else math.nan
-    kept = case.within is None or share(ratios, case.within) >= 0.95
-    promise = "" if case.within is None else f"{'kept' if kept else 'MISSED'}: 95 % within {case.within:.0%}"
-    worst = f"{min(ratios):.2f}…{max(ratios):.2f}"
-    print(
-        f"{case.name:24}{len(rows):5}{share(ratios, 0.1):10.0%}{share(ratios, 0.2):7.0%}{worst:>13}"
-        f"{share(local, 0.1):10.0%}{absolute:13.2f}{seconds:8.2f}  {promise}",
-        flush=True,
-    )
-    if every_row:
-        for row in rows:
-            print(
-                f"    {row.name:44}{row.predicted:10.4f}{row.measured:10.4f}{row.ratio:8.3f}   local {row.local_measured / row.local_predicted:.3f}"
-            )
-    return kept
+    rows = check(model, inputs, made, draws=draws).rows
+    gradients = [(r.gradient_measured, r.gradient_predicted) for r in rows]
+    ratios = [measured / predicted for measured, predicted in gradients if measured and predicted]
+    steps = [a / b for a, b in pairwise(ratios)]
+    forward = [row.ratio for row in rows]
+    kind = "1/f images" if images else "N(0, 1)"
+    return Result(case.name, kind, case.normalised, draws, seconds, forward, steps, ratios[0] if ratios else math.nan)
 
 
-def local_gradients(rows: tuple[CheckRow, ...]) -> list[float]:
-    """Measured over predicted step of the gradient from each weight op to the one before it."""
-    pairs = [(r.gradient_measured, r.gradient_predicted) for r in rows if r.gradient_measured and r.gradient_predicted]
-    ratios = [measured / predicted for measured, predicted in pairs]
-    return [a / b for a, b in pairwise(ratios)]
+def pink(shape: Sequence[int]) -> torch.Tensor:
+    """Return images whose amplitude falls as 1/frequency (Field 1987), centred, of unit mean square."""
+    space = list(range(2, len(shape)))
+    noise = torch.fft.fftn(torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)), dim=space)
+    square = torch.zeros(())
+    for d in space:
+        along = [-1 if i == d else 1 for i in range(len(shape))]
+        square = square + torch.fft.fftfreq(shape[d]).reshape(along) ** 2
+    amplitude = torch.where(square > 0, square.clamp_min(1e-12).rsqrt(), torch.zeros(()))
+    x = torch.fft.ifftn(noise * amplitude, dim=space).real if space else noise.real
+    return x / x.square().mean().sqrt()
 
 
-def share(ratios: list[float], within: float) -> float:
+def share(ratios: Sequence[float], within: float) -> float:
     """Share of the ratios within a relative error of 1."""
     return sum(abs(ratio - 1) <= within for ratio in ratios) / max(1, len(ratios))
+
+
+def bits(ratios: Sequence[float]) -> list[float]:
+    """|log2| of the ratios, ascending."""
+    return sorted(abs(math.log2(r)) for r in ratios if r > 0)
+
+
+HEADER = (
+    f"{'net':28}{'ops':>5}{'local ≤5%':>11}{'≤15%':>6}{'cum |log2| med':>16}{'worst':>7}"
+    f"{'bwd ≤10%':>10}{'≤30%':>6}{'first layer':>13}{'plan s':>8}"
+)
+
+
+def line(r: Result) -> str:
+    """One net's line."""
+    off = bits(r.forward) or [math.nan]
+    return (
+        f"{r.net:28}{len(r.forward):5}{share(r.local, 0.05):11.0%}{share(r.local, 0.15):6.0%}"
+        f"{statistics.median(off):16.3f}{off[-1]:7.2f}{share(r.backward, 0.1):10.0%}{share(r.backward, 0.3):6.0%}"
+        f"{r.first:13.2f}{r.seconds:8.2f}"
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """All nets as Markdown, with the totals that were asked for."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    lines += [
+        "| " + " | ".join(cells(r)) + " |" for r in sorted(results, key=lambda r: (r.inputs, not r.normalised, r.net))
+    ]
+    return "\n".join([*lines, "", *totals(results)])
+
+
+COLUMNS = (
+    "net",
+    "input",
+    "ops",
+    "local ≤ 5 / 15 %",
+    "cumulative |log2| median / worst",
+    "backward ≤ 10 / 30 %",
+    "first layer",
+)
+
+
+def cells(r: Result) -> list[str]:
+    """One net's row."""
+    off = bits(r.forward) or [math.nan]
+    return [
+        r.net, r.inputs, str(len(r.forward)), f"{share(r.local, 0.05):.0%} / {share(r.local, 0.15):.0%}",
+        f"{statistics.median(off):.3f} / {off[-1]:.2f}", f"{share(r.backward, 0.1):.0%} / {share(r.backward, 0.3):.0%}",
+        f"{r.first:.2f}",
+    ]  # fmt: skip
+
+
+def totals(results: Iterable[Result]) -> list[str]:
+    """Shares over all ops of all nets, and how many nets meet each aim."""
+    found = list(results)
+    local = [x for r in found for x in r.local]
+    back = [x for r in found for x in r.backward]
+    medians = [(r, statistics.median(bits(r.forward)), bits(r.forward)[-1]) for r in found if r.forward]
+    first = [(r, max(r.first, 1 / r.first)) for r in found if r.first > 0]
+    return [
+        f"{len(found)} nets, {len(local)} steps. Forward, local: {share(local, 0.05):.1%} within 5 %, {share(local, 0.1):.1%} "
+        f"within 10 %, {share(local, 0.15):.1%} within 15 %, {share(local, 0.3):.1%} within 30 %.",
+        f"Backward, local: {share(back, 0.05):.1%} within 5 %, {share(back, 0.1):.1%} within 10 %, {share(back, 0.15):.1%} "
+        f"within 15 %, {share(back, 0.3):.1%} within 30 %.",
+        f"Cumulative |log2|: median ≤ 0.05 (normalised; 0.15 otherwise) in "
+        f"{sum(m <= (0.05 if r.normalised else 0.15) for r, m, _ in medians)} of {len(medians)} nets; worst ≤ 0.5 in "
+        f"{sum(w <= 0.5 for r, _, w in medians if r.normalised)} of {sum(r.normalised for r, _, _ in medians)} normalised ones.",
+        f"First-layer gradient within a factor 1.5 (normalised; 1.25 otherwise) in "
+        f"{sum(f <= (1.5 if r.normalised else 1.25) for r, f in first)} of {len(first)} nets.",
+    ]
+
+
+def load(path: Path | None) -> list[Result]:
+    """Read the results that are there."""
+    if path is None or not path.exists():
+        return []
+    return [Result(**json.loads(text)) for text in path.read_text().splitlines()]
+
+
+def rounded(value: Any) -> Any:
+    """Five digits are enough."""
+    if isinstance(value, list):
+        return [rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class Geometry:
         names = ["stride", "padding", "dilation"] + (["output_padding"] if self.transposed else [])
         self._options = {name: arguments[name] for name in names if name in arguments}
         self._op: Any = (TRANSPOSED if self.transposed else CONVOLUTIONS)[self.dims - 1]
+        self._shared: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # by profile
         self.taps = taps  # (1, 1, *kernel): how much of the weight's variance each tap has, 1 on average
 
     def given(self, t: Tensor, weight: Tensor) -> Tensor:
@@ -97,14 +98,21 @@ class Geometry:
         With E[x_p x_p'] taken as e(p)·s(p')/mean(s) for a profile s of standard deviations (None: flat), the sum
         over the other output o' runs over a kernel S_t = Σ_o' s(o' + t); the output itself is left out.
         """
-        outputs, inputs = prod(self.out_space), prod(self.space)
-        s = torch.ones((1,) * (2 + self.dims), dtype=torch.float64) if profile is None else profile
-        s = s.mean(dim=(0, 1), keepdim=True).clamp_min(0.0).sqrt().expand(1, 1, *self.space)
-        others = (s.sum() - s) / (inputs - 1) if inputs > 1 else s
+        s, others, kernel = self._profiled(profile)
         e = self._folded(pair) / others.clamp_min(1e-300)
-        if outputs == 1:
+        if prod(self.out_space) == 1:
             return self._run(e * others, self.taps)
-        return (self._run(e, self._frequencies(s)) - self._run(e * s, self.taps)) / (outputs - 1)
+        return (self._run(e, kernel) - self._run(e * s, self.taps)) / (prod(self.out_space) - 1)
+
+    def _profiled(self, profile: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the profile, its average over the other inputs, and S; several pair maps come with the same one."""
+        if id(profile) not in self._shared:
+            s = torch.ones((1,) * (2 + self.dims), dtype=torch.float64) if profile is None else profile
+            s = s.mean(dim=(0, 1), keepdim=True).clamp_min(0.0).sqrt().expand(1, 1, *self.space)
+            inputs = prod(self.space)
+            others = (s.sum() - s) / (inputs - 1) if inputs > 1 else s
+            self._shared[id(profile)] = s, others, self._frequencies(s)
+        return self._shared[id(profile)]
 
     def taps_in_use(self) -> float:
         """Return (Σu)²/Σu² for the number u of outputs that each tap serves: those at a border serve fewer."""
