@@ -10,6 +10,7 @@ import torch
 
 from stepzero.network._known import Known, Shadows
 from stepzero.network._ops import Call
+from stepzero.network._remembered import run_once
 from stepzero.network._walk import replace_tensors
 
 META = torch.device("meta")
@@ -26,11 +27,10 @@ def run_on_meta(call: Call, shadows: Shadows | None, known: Known) -> Any:
             return made
     if torch.Tag.dynamic_output_shape in call.func.tags and shadows is not None:
         return stand_ins(shadows.run(call.func))
-    args = call.args
-    if call.op in ("index", "index_put"):
-        args = (args[0], _masks_as_indices(args[1], known), *args[2:])
     try:
-        return call.func(*args, **call.kwargs)
+        if call.op in ("index", "index_put"):
+            return call.func(call.args[0], _masks_as_indices(call.args[1], known), *call.args[2:], **call.kwargs)
+        return run_once(call)
     except (RuntimeError, NotImplementedError):
         if shadows is None or call.written:
             raise
