@@ -84,9 +84,16 @@ def names() -> Iterator[str]:
     yield from (f"torch:{name}" for name in TORCH)
     yield from (f"monai:{name}" for name in MONAI)
     yield from (f"torchvision:{name}" for name in MODELS.list_models())
-    first = [timm.list_models(module=module)[:1] for module in timm.list_modules()]
-    leading = [name for group in first for name in group]
+    leading = [min(timm.list_models(module=module), key=_size) for module in timm.list_modules()]
     yield from (f"timm:{name}" for name in dict.fromkeys([*leading, *timm.list_models()]))
+
+
+def _size(name: str) -> tuple[int, str]:
+    """Sort a module's models by their input size, so that a small one leads."""
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name, allow_unregistered=True)
+    return config.input_size[-1] if config is not None else 224, name
 
 
 def family(name: str) -> str:
