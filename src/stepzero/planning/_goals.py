@@ -71,8 +71,8 @@ GOALS: Mapping[str, Goal] = MappingProxyType(
                 "He et al. 2015, eq. 14, with the true fans",
             ),
             Goal(
-                "balanced", 0.2, 16.0, math.log(12.5),
-                "gradients as even, the first beside the last above all, as preactivations near 1 and within 1/12.5 … 12.5 allow",
+                "balanced", 0.2, 16.0, math.log(13.0),
+                "gradients as even, the first beside the last above all, as preactivations near 1 and within 1/13 … 13 allow",
                 "weighted least squares over log second moments; for one linear layer Glorot & Bengio 2010, eq. 12, is such a compromise",
             ),
             Goal("own", 0.0, 0.0, math.inf, "the laws of the model's author", "the model's constructor"),
