@@ -15,6 +15,12 @@ def test_a_name_without_utf8_form_is_refused():
         key(0, "\ud800")
 
 
+@pytest.mark.parametrize("name", [5, None, b"weight", "weight\0re"])
+def test_what_is_no_text_or_would_be_another_stream_of_the_name_is_refused(name):
+    with pytest.raises(SeedError, match="is no name"):
+        key(0, name)
+
+
 def test_all_64_bits_of_the_seed_count():
     assert len({key(seed, "w") for seed in (1, 1 + 2**32, 1 + 2**63, 2**64 - 1)}) == 4
 

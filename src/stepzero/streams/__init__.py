@@ -13,6 +13,7 @@ from ._fill import fill as fill
 from ._fill import made_whole as made_whole
 from ._fill import plain as plain
 from ._fill import require_drawable as require_drawable
+from ._guards import require_threads as require_threads
 from ._key import SPEC as SPEC
 from ._key import Key as Key
 from ._key import Purpose as Purpose

@@ -30,7 +30,8 @@ from stepzero.laws import (
 
 from ._draws import DRAWS, draw_of
 from ._engine import Engine, EngineName, engine, spread
-from ._key import Purpose, checked_seed, key
+from ._guards import checked_shape, region_of, require_threads
+from ._key import Purpose, key
 from ._orthogonal import delta_orthogonal, orthogonal
 from ._patterns import dirac, identity, sparse
 from ._region import Region
@@ -69,7 +70,7 @@ def fill(
 
     Raises:
         LawError: if the law cannot be drawn for this shape or dtype, or the array cannot be written; nothing is written then.
-        SeedError: if the seed is out of range.
+        SeedError: if the seed is out of range, or the name is no text.
 
     Examples:
         >>> whole = draw(Normal(1.0), (6, 4), seed=0, name="weight")
@@ -78,10 +79,10 @@ def fill(
         >>> bool((shard == whole[3:]).all())
         True
     """
-    region = Region(array.shape) if index is None else index
+    region = region_of(array, index)
     kind = storage(dtype or array.dtype, array.dtype)
     require_drawable(law, region.full_shape, kind)
-    _require_writable(array, region)
+    require_threads(threads)
     key(seed, name)
     job = Job(array, region, plain(law), seed, name, kind, _engine(engine, region.size), threads)
     for simple in job.simple() if region.size else ():
@@ -100,9 +101,10 @@ def draw(
         SeedError: if the seed is out of range.
     """
     kind = storage(dtype)
-    require_drawable(law, Region(tuple(shape)).full_shape, kind)
-    checked_seed(seed)
-    array = empty(tuple(shape), kind)
+    whole = checked_shape(shape)
+    require_drawable(law, whole, kind)
+    key(seed, name)
+    array = empty(whole, kind)
     fill(array, law, seed, name, dtype=kind.name, threads=threads, engine=engine)
     return array
 
@@ -263,15 +265,6 @@ def _made(maker: Maker, whole: bool = False) -> Callable[[Job], None]:
             job.store(job.array[cut], values.astype(np.float32))
 
     return write
-
-
-def _require_writable(array: NDArray[Any], region: Region) -> None:
-    if array.shape != region.shape:
-        raise LawError(f"array of shape {array.shape} for a region of shape {region.shape} of {region.full_shape}.")
-    if not array.flags.writeable:
-        raise LawError(f"array of shape {array.shape} is read-only. Pass a writable one.")
-    if array.size and any(stride == 0 and size > 1 for stride, size in zip(array.strides, array.shape, strict=True)):
-        raise LawError(f"array of shape {array.shape} and strides {array.strides} has elements that share memory.")
 
 
 _engine = engine  # `fill` takes an argument of the same name

@@ -34,12 +34,14 @@ def key(seed: int, name: str, purpose: Purpose | None = None) -> Key:
         purpose: Which further stream of the name.
 
     Raises:
-        SeedError: if the seed is no integer or out of range, or the name is not Unicode.
+        SeedError: if the seed is no integer or out of range, or the name is no Unicode text.
 
     Examples:
         >>> [f"{word:08x}" for word in key(0, "weight")]
         ['3527422e', 'a79295f4', '2eda92e6', 'a8849512']
     """
+    if not isinstance(name, str) or "\0" in name:
+        raise SeedError(f"name={name!r} is no name. Give text without \\0, which parts a name from its purpose.")
     message = name if purpose is None else f"{name}\0{purpose}"
     try:
         data = message.encode()
