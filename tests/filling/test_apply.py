@@ -283,3 +283,9 @@ def test_a_receipt_says_what_decides_the_values():
     for page in (str(one), one.to_markdown(), one.to_html()):
         assert "0.weight" in page
         assert "row 2 zero: padding" in page
+
+
+def test_lazy_parameters_are_named_with_what_to_do():
+    model = torch.nn.Sequential(torch.nn.LazyLinear(3))
+    with pytest.raises(ApplyError, match=r"0\.weight: it has no shape yet\. Run the model once"):
+        filling.apply({"0.weight": Entry((3, 4), "float32", Normal(1.0))}, model, 0)

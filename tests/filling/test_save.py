@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
 from stepzero import filling, streams
-from stepzero.errors import FileError, PlanError, SeedError
+from stepzero.errors import FileError, LawError, PlanError, SeedError
 from stepzero.filling import _files, _save, _task
 from stepzero.laws import Constant, Kept, Normal, Orthogonal, TruncatedNormal, Uniform
 from stepzero.network import import_torchvision
@@ -184,6 +184,82 @@ def test_transformers_loads_the_shards(tmp_path):
 def test_bad_input_is_said_before_the_first_byte(tmp_path, plan, kwargs, error, message):
     with pytest.raises(error, match=message):
         filling.save(plan, tmp_path / "new" / "net.safetensors", **kwargs)
+    assert listing(tmp_path) == []
+
+
+WEIGHT = {"w": Entry((4, 2), "float32", Normal(1.0))}
+
+
+@pytest.mark.parametrize(
+    ("plan", "kwargs", "error", "message"),
+    [
+        ({"__metadata__": WEIGHT["w"]}, {}, PlanError, "keeps the name __metadata__"),
+        ({"\ud800": WEIGHT["w"]}, {}, SeedError, "lone surrogate"),
+        (WEIGHT, {"buffers": {"b": torch.zeros(2, device="meta")}}, PlanError, "b is on the meta device"),
+        (WEIGHT, {"zero_rows": {"w": 4}}, PlanError, r"w of shape \(4, 2\) has no row 4"),
+        (WEIGHT, {"zero_rows": {"w": -1}}, PlanError, "has no row -1"),
+        ({"s": Entry((), "float32", Normal(1.0))}, {"zero_rows": {"s": 0}}, PlanError, "has no row 0"),
+        (WEIGHT, {"threads": 0}, LawError, "is no number of threads"),
+        (WEIGHT, {"threads": -2}, LawError, "is no number of threads"),
+    ],
+)
+def test_what_no_file_can_hold_is_said_before_the_first_byte(tmp_path, plan, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        filling.save(plan, tmp_path / "net.safetensors", **kwargs)
+    assert listing(tmp_path) == []
+
+
+def test_a_name_too_long_for_the_file_system_is_refused(tmp_path):
+    with pytest.raises(FileError, match="cannot be written"):
+        filling.save(WEIGHT, tmp_path / ("n" * 300))
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="the system has no links")
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "net.safetensors").symlink_to(tmp_path / "disk" / "real.safetensors")
+    filling.save(WEIGHT, tmp_path / "net.safetensors")
+    assert (tmp_path / "net.safetensors").is_symlink()
+    assert listing(tmp_path / "disk") == ["real.safetensors", "real.stepzero.json"]
+    same(load_torch(tmp_path / "net.safetensors"), WEIGHT, 0)
+    with pytest.raises(FileError, match="is there already"):
+        filling.save(WEIGHT, tmp_path / "net.safetensors", 1)
+
+
+LIMITED = """
+import resource, sys
+from stepzero import filling
+from tests.filling.test_save import LARGE
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    filling.save(LARGE, sys.argv[1], 0)
+except filling._files.FileError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system takes no room in advance")
+def test_a_file_that_the_system_refuses_to_hold_leaves_nothing(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "new" / "net.safetensors")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "net.safetensors cannot be written: File too large. Nothing of it was left." in run.stdout
+    assert listing(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("stepzero.filling._sources.CHUNK", 5000)
+
+    def interrupt(done, total):
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filling.save(LARGE, tmp_path / "new" / "net.safetensors", progress=interrupt)
     assert listing(tmp_path) == []
 
 

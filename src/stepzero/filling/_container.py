@@ -19,6 +19,7 @@ CODES: Mapping[str, str] = MappingProxyType({
 WIDTHS: Mapping[str, int] = MappingProxyType({
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 })  # fmt: skip
+METADATA_KEY = "__metadata__"
 _HEADER_LIMIT = 100_000_000  # bytes; readers refuse more
 
 
@@ -54,7 +55,7 @@ def arranged(specs: Iterable[Spec]) -> tuple[Spec, ...]:
 
 def header(specs: Iterable[Spec], metadata: Mapping[str, str]) -> bytes:
     """Return the first bytes of the file: length, JSON, and spaces up to a multiple of eight."""
-    table: dict[str, Any] = {"__metadata__": dict(metadata)}
+    table: dict[str, Any] = {METADATA_KEY: dict(metadata)}
     at = 0
     for spec in arranged(specs):
         table[spec.name] = {"dtype": spec.code, "shape": list(spec.shape), "data_offsets": [at, at + spec.nbytes]}
@@ -97,7 +98,7 @@ def read_header(path: Path) -> dict[str, Stored]:
         return {
             name: Stored(entry["dtype"], tuple(entry["shape"]), *(start + offset for offset in entry["data_offsets"]))
             for name, entry in table.items()
-            if name != "__metadata__"
+            if name != METADATA_KEY
         }
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}.") from error

@@ -84,6 +84,8 @@ def kept(plan: Entries, model: nn.Module) -> tuple[str, ...]:
 def mismatch(slot: Slot, entry: Entry) -> str | None:
     """Return why a tensor cannot take its entry's law, or None."""
     tensor = slot.tensor
+    if nn.parameter.is_lazy(tensor):
+        return f"{slot.name}: it has no shape yet. Run the model once, so that its lazy modules learn their shapes."
     if hasattr(tensor, "ds_id") and tensor.numel() == 0:
         return f"{slot.name}: DeepSpeed ZeRO-3 keeps it partitioned. Apply the plan within deepspeed.zero.GatheredParameters."
     if tuple(tensor.shape) != tuple(entry.shape):

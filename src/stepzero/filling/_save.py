@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from stepzero import streams
+from stepzero.errors import FileError
 
 from ._chunks import in_order
 from ._container import arranged, header
@@ -60,18 +61,29 @@ def save(
         threads: Threads that draw; all cores by default.
 
     Raises:
-        PlanError: if the plan keeps parameters, or a number format cannot hold a law.
+        PlanError: if the plan keeps parameters, a number format cannot hold a law, or a file cannot hold a tensor.
         FileError: if the target exists, cannot be written, or the disk is too small; said before the first byte is written.
         SeedError: if the seed is out of range.
+        LawError: if `threads` is no number of threads.
     """
     streams.checked_seed(seed)
+    streams.require_threads(threads)
     found = sources_of(plan, _dtype_name(dtype), skip_kept, buffers or {}, zero_rows or {})
-    task = _task(
-        found, Path(path).absolute(), None if max_shard_size is None else bytes_of(max_shard_size), seed, threads
-    )
-    done = finished(task)
-    require_target(task, done, overwrite)
+    limit = None if max_shard_size is None else bytes_of(max_shard_size)
+    try:
+        task = _task(found, _followed(Path(path)), limit, seed, threads)
+        done = finished(task)
+        require_target(task, done, overwrite)
+    except FileError:
+        raise
+    except OSError as error:  # a name that is too long, a loop of links
+        raise FileError(f"{path} cannot be written: {error.strerror}. Nothing was written.") from None
     return _write(task, dict(done or {}), progress or (lambda _done, _total: None))
+
+
+def _followed(target: Path) -> Path:
+    """Return where a link leads, whether or not anything stands there yet: a file is put in its place by its own name."""
+    return target.resolve() if target.is_symlink() else target.absolute()
 
 
 def _task(found: list[Source], target: Path, limit: int | None, seed: int, threads: int | None) -> Task:

@@ -17,7 +17,7 @@ from stepzero.laws import Kept, Law
 
 from ._arrays import as_array
 from ._chunks import Job
-from ._container import CODES, Spec
+from ._container import CODES, METADATA_KEY, Spec
 from ._match import Entries, Entry
 
 CHUNK = 2**19  # elements made at a time: few enough to be still in a cache when they are hashed and written
@@ -83,9 +83,12 @@ def sources_of(
     found = [
         _source(name, plan[name], dtype, zero_rows.get(name)) for name in plan if not isinstance(plan[name].law, Kept)
     ]
+    _require_rows(zero_rows, {source.spec.name: source.spec.shape for source in found})
     for name, tensor in buffers.items():
         if name in plan:
             raise PlanError(f"{name} is both a parameter of the plan and a buffer. Give it once.")
+        if tensor.is_meta:
+            raise PlanError(f"the buffer {name} is on the meta device and has no values. Give one that has.")
         found.append(
             Source(
                 Spec(name, tuple(tensor.shape), _writable(name, str(tensor.dtype).removeprefix("torch."))), None, tensor
@@ -103,7 +106,16 @@ def _source(name: str, entry: Entry, dtype: str | None, zero_row: int | None) ->
     return Source(Spec(name, tuple(entry.shape), _writable(name, kind)), entry.law, zero_row=zero_row)
 
 
+def _require_rows(rows: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, row in rows.items():
+        if name in shapes and not (shapes[name] and 0 <= row < shapes[name][0]):
+            raise PlanError(f"zero_rows: {name} of shape {shapes[name]} has no row {row!r}.")
+
+
 def _writable(name: str, dtype: str) -> str:
+    streams.key(0, name)  # a name without a key has no values
+    if name == METADATA_KEY:
+        raise PlanError(f"safetensors keeps the name {name} for itself. Rename the tensor.")
     if dtype not in CODES:
         raise PlanError(f"{name}: safetensors has no {dtype}. Choose one of {', '.join(CODES)}.")
     return dtype
