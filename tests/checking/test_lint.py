@@ -296,7 +296,7 @@ CASES = (
         "weight",
         lambda: nn.Embedding(50, 16, padding_idx=3),
     ),
-    Case("tied-embedding", lambda: Tied(1.0), "embed.weight", lambda: Tied(0.02), severity="error", evidence={"logit_std": math.sqrt(512)}),
+    Case("tied-embedding", lambda: Tied(1.0), "embed.weight", lambda: Tied(0.02), evidence={"logit_std": math.sqrt(512)}),
     Case("forget-bias", lambda: nn.LSTM(8, 16), "the root", lambda: forgetful(1.0), severity="note"),
     Case("recurrent-scale", lambda: nn.LSTM(4096, 64), "weight_ih_l0", lambda: nn.LSTM(64, 64), evidence={"variance": 4096 / (3 * 64)}),
     Case("packed-orthogonal", lambda: gates(packed=True), "weight_hh_l0", lambda: gates(packed=False)),
@@ -475,3 +475,16 @@ def test_shortened_truncation_is_told_with_its_share():
     found = lint(lambda: changed(nn.Linear(32, 32), lambda m: nn.init.trunc_normal_(m.weight)))  # ±2 at std 1
     (spot,) = [f for f in found if f.rule == "truncation"]
     assert spot.evidence["share"] == pytest.approx(0.8796, abs=1e-4)
+
+
+def test_a_tied_head_that_rescales_is_not_loud_once_inputs_show_it():
+    class Rescaled(Tied):
+        def forward(self, ids):
+            return self.head(nn.functional.layer_norm(self.embed(ids), (512,)) / math.sqrt(512))
+
+    ids = torch.zeros(2, 3, dtype=torch.int64)
+    rules = {"tied-embedding": LINTS["tied-embedding"]}
+    assert len(lint(lambda: Rescaled(1.0), rules=rules)) == 1
+    assert not list(lint(lambda: Rescaled(1.0), ids, rules=rules))
+    (loud,) = lint(lambda: Tied(1.0), ids, rules=rules)
+    assert loud.severity == "error"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import log, sqrt
 
+from torch.nn.utils.parametrize import ParametrizationList
+
 from stepzero.checking._holding import Holding
 from stepzero.checking._rule import Spot, off, times
 from stepzero.checking._stock import Stock
@@ -148,7 +150,10 @@ def _formula(held: Holding, seen: tuple[float, float], true: Fans, *, swapped: b
 
 
 def _of_known_layer(held: Holding) -> bool:
-    return any(hasattr(module, "kernel_size") or hasattr(module, "in_features") for module, _ in held.slot.places)
+    return any(
+        hasattr(module, "kernel_size") or hasattr(module, "in_features") or isinstance(module, ParametrizationList)
+        for module, _ in held.slot.places
+    )
 
 
 def _spot(held: Holding, use: Use, formula: Formula, misread: str, true: str, seen: float) -> Spot:

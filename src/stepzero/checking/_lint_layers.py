@@ -13,12 +13,13 @@ from stepzero.checking._holding import Holding
 from stepzero.checking._rule import Spot
 from stepzero.checking._stock import Stock
 from stepzero.checking._uses import NORM_LAYERS
+from stepzero.moments import weight_name, weight_sites
 
 RECTIFIERS = ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "gelu", "silu", "mish", "hardswish", "elu", "celu")
 GAINS = (("ReLU", sqrt(2.0)), ("tanh, as torch has it", 5 / 3))
 MANY = 4  # layers from which on an error in each adds up
 CELLS = ("LSTM", "LSTMCell", "GRU", "GRUCell", "RNN", "RNNCell")
-MODULATIONS = ("adaln", "ada_ln", "adanorm", "ada_norm", "modulation")
+MODULATIONS = ("adaln", "ada_ln", "adanorm", "ada_norm", "adalayernorm", "modulation")
 
 
 def default_init(stock: Stock) -> Iterator[Spot]:
@@ -92,15 +93,27 @@ def padding_row(stock: Stock) -> Iterator[Spot]:
 
 
 def tied_embedding(stock: Stock) -> Iterator[Spot]:
-    """nn.Embedding draws N(0, 1); the same matrix as a head makes logits of standard deviation √d."""
+    """nn.Embedding draws N(0, 1); the same matrix as a head makes logits of standard deviation √d, unless the head rescales."""
     for held in stock.holdings.values():
         kinds = [isinstance(module, nn.Embedding) for module, _ in held.slot.places]
-        if len(held.shape) == 2 and any(kinds) and not all(kinds):
-            logits = held.std * sqrt(held.shape[1])
-            if logits > 3:
-                message = f"std {held.std:.3g} is shared by an embedding and a head: from normalised features logits of std {logits:.3g}, a loss about {logits**2 / 2:.3g} above ln(classes)."
-                fix = f"Draw it with std 1/√d = {1 / sqrt(held.shape[1]):.3g} (and scale the embedding by √d), or smaller."
-                yield Spot("error" if logits > 10 else "warning", held.name, message, {"logit_std": logits}, fix)
+        if len(held.shape) != 2 or not any(kinds) or all(kinds):
+            continue
+        predicted = _output_std(stock, held.name)
+        logits = held.std * sqrt(held.shape[1]) if predicted is None else predicted
+        if logits > 3:
+            assumed = "from normalised features " if predicted is None else ""
+            message = f"std {held.std:.3g} is shared by an embedding and a head: {assumed}logits of std {logits:.3g}, a loss about {logits**2 / 2:.3g} above ln(classes)."
+            fix = f"Draw it with std 1/√d = {1 / sqrt(held.shape[1]):.3g} (and scale the embedding by √d), or smaller."
+            severity: Severity = "warning" if predicted is None or logits < 10 else "error"
+            yield Spot(severity, held.name, message, {"logit_std": logits}, fix)
+
+
+def _output_std(stock: Stock, name: str) -> float | None:
+    """Return the predicted standard deviation of what a weight puts out; None without inputs, or where it is not read so."""
+    if stock.flow is None:
+        return None
+    nodes = [node for node, *_ in weight_sites(stock.flow) if weight_name(stock.flow, node) == name]
+    return max((sqrt(stock.flow.second(node.outputs[0])) for node in nodes), default=None)
 
 
 def forget_bias(stock: Stock) -> Iterator[Spot]:
@@ -145,8 +158,9 @@ def packed_orthogonal(stock: Stock) -> Iterator[Spot]:
 def modulation(stock: Stock) -> Iterator[Spot]:
     """Adaptive layer norms learn from the identity: their modulation starts at zero."""
     for held, _, attribute in stock.places(nn.Linear):
-        path = held.name.lower()
-        if attribute == "weight" and any(word in path for word in MODULATIONS) and held.second > 0:
+        owner = type(stock.modules.get(held.name.rpartition(".")[0].rpartition(".")[0])).__name__
+        places = f"{held.name} {owner}".lower()
+        if attribute == "weight" and any(word in places for word in MODULATIONS) and held.second > 0:
             message = f"the modulation of an adaptive norm starts at std {held.std:.3g}: blocks are not the identity."
             yield Spot("note", held.name, message, {"std": held.std}, "Start its weight and bias from zero.")
 

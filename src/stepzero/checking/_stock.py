@@ -19,6 +19,7 @@ from stepzero.network import (
     Node,
     Ref,
     build,
+    canonical_name,
     capture,
     parameter_slots,
     recording,
@@ -53,6 +54,11 @@ class Stock:
             held = self.holdings.get(name)
             if held is not None and held.moments is not None:
                 yield held, use
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module by its path, without the prefixes of wrappers."""
+        return {canonical_name(path): module for path, module in self.model.named_modules()}
 
     @cached_property
     def joins(self) -> list[Node]:
