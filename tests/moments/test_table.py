@@ -31,6 +31,7 @@ class Of(nn.Module):
         self.weights = nn.ParameterDict({
             "matrix": nn.Parameter(torch.ones(12, 16)), "bias": nn.Parameter(torch.ones(16)), "line": nn.Parameter(torch.ones(6, 6, 3)),
             "plane": nn.Parameter(torch.ones(6, 6, 3, 3)), "cube": nn.Parameter(torch.ones(6, 6, 3, 3, 3)),
+            "input_gates": nn.Parameter(torch.ones(384, 12)), "state_gates": nn.Parameter(torch.ones(384, 96)),
             "gain": nn.Parameter(torch.ones(6)), "length": nn.Parameter(torch.ones(6, 1, 1, 1)), "tokens": nn.Parameter(torch.ones(30, 8)),
         })  # fmt: skip
         self.weights.requires_grad_(True)
@@ -119,6 +120,31 @@ SAMPLES = {
     "bernoulli": one(lambda x: x * torch.empty_like(x).bernoulli_(0.7)), "normal": one(lambda x: x + torch.empty_like(x).normal_(0.2, 0.5)),
     "randn": one(lambda x: x + torch.randn(x.shape)), "randn_like": one(lambda x: x + torch.randn_like(x)), "rand": one(lambda x: x * torch.rand(x.shape)),
     "rand_like": one(lambda x: x * torch.rand_like(x)), "uniform": one(lambda x: x * torch.empty_like(x).uniform_(0, 2)), "exponential": one(lambda x: x * torch.empty_like(x).exponential_(1.5)),
+}  # fmt: skip
+
+
+def recurrent(name, gates):
+    """A recurrent op of width 96 on 12 features."""
+
+    def run(w, x):
+        states = [x.new_zeros(1, len(x), 96)] * (2 if name == "lstm" else 1)
+        rows = 96 * gates
+        weights = [0.3 * w["input_gates"][:rows], 0.2 * w["state_gates"][:rows]]
+        start = states if name == "lstm" else states[0]
+        return getattr(aten, name)(x, start, weights, False, 1, 0.0, True, False, True)[0]
+
+    return run, ((8, 10, 12),)
+
+
+SAMPLES |= {
+    **{name: recurrent(name, gates) for name, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1))},
+    "einsum": two(lambda a, b: torch.einsum("bihw,bjhw->bij", a, b)), "repeat_interleave": one(lambda x: x.repeat_interleave(2, 2)),
+    "baddbmm": two(lambda a, b: torch.baddbmm(a[:, :, :12], a, b.transpose(1, 2), beta=0.5, alpha=2.0), (8, 12, 16)),
+    "addcmul": two(lambda a, b: torch.addcmul(a, b, b + 1 - b, value=0.5)), "unfold": one(lambda x: x.unfold(2, 3, 2)),
+    "im2col": one(lambda x: F.unfold(x, 3, padding=1)), "gather": two(lambda a, b: a.gather(2, b.argsort(2)[:, :, :3])),
+    "linalg_vector_norm": one(lambda x: torch.linalg.vector_norm(x, dim=(2, 3))), "var": one(lambda x: x.var((2, 3))),
+    **{name: named(name, [2, 3]) for name in ("amax", "amin")}, **{name: one(lambda x, name=name: getattr(aten, name)(x, 2)[0]) for name in ("max", "min")},
+    "cumsum": named("cumsum", 2),
 }  # fmt: skip
 
 

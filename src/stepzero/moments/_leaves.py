@@ -63,7 +63,7 @@ def parameter_signal(value: Value, mean: Tensor, second: Tensor) -> Signal:
     return Signal(value.shape, roles, moments, knob=Knob(value.names[0]))
 
 
-FEATURES_LAST = frozenset({"linear", "layer_norm", "addmm", "rms_norm", "lstm", "gru", "rnn_tanh"})
+FEATURES_LAST = frozenset({"linear", "layer_norm", "addmm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu"})
 FEATURES_FIRST = frozenset({*OPERATORS, "batch_norm", "group_norm", "instance_norm"}) - FEATURES_LAST
 
 

@@ -41,7 +41,9 @@ def moves(roles: Roling) -> Rule:
 def _merges(before: R.Roles, after: R.Roles) -> bool:
     """Say whether places became part of the channels, and others remain (patch merging)."""
     mixed = [axis for axis in after if {"channel", "position"} <= R.of(axis)]
-    return bool(mixed) and not any({"channel", "position"} <= R.of(a) for a in before) and bool(R.axes(after, "position"))
+    return (
+        bool(mixed) and not any({"channel", "position"} <= R.of(a) for a in before) and bool(R.axes(after, "position"))
+    )
 
 
 def _coarser(x: Signal) -> Signal:
@@ -159,6 +161,34 @@ def dropped(call: Call, x: Signal) -> R.Roles:
     """One axis is picked from and disappears (select, unbind)."""
     d = call.argument("dim", 0) % len(x.shape)
     return x.roles[:d] + x.roles[d + 1 :]
+
+
+def unfolded(call: Call, x: Signal) -> R.Roles:
+    """Windows along an axis (Tensor.unfold): the axis counts windows, a new last axis the places in one."""
+    d = int(call.argument("dimension", 0)) % len(x.shape)
+    role: R.Role = x.roles[d][0][1] if x.roles[d] else "position"
+    return (*x.roles[:d], R.single(call.shape[d], role), *x.roles[d + 1 :], R.single(call.shape[-1], role))
+
+
+def patches(call: Call, x: Signal) -> R.Roles:
+    """im2col: a window's places join the channels; what is left are the windows."""
+    places = call.shape[1] // x.shape[1]
+    inside = (*R.single(x.shape[1], "channel"), *R.single(places, "position"))
+    return (x.roles[0], inside, R.single(call.shape[2], "position"))
+
+
+def gathered(call: Call) -> Signal:
+    """Elements picked by numbers that depend on data: the average element."""
+    x = call.operand(call.main)
+    m, tangent = x.mapped(lambda m: m.each(lambda t: t.mean().reshape((1,) * len(call.shape))))
+    usual = R.guess(call.shape, channel_last=bool(x.roles) and R.is_all(x.roles[-1], "channel"))
+    same_rank = len(call.shape) == len(x.shape)
+    roles = (
+        tuple(R.resize(a, n) if a else u for a, n, u in zip(x.roles, call.shape, usual, strict=True))
+        if same_rank
+        else usual
+    )
+    return Signal(call.shape, roles, m, tangent)
 
 
 def pixel_shuffled(call: Call) -> Signal:

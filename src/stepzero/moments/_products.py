@@ -9,46 +9,77 @@ from stepzero.errors import NoRuleError
 from stepzero.moments import _roles as R
 from stepzero.moments._attention import mixture
 from stepzero.moments._call import Call, Rule
-from stepzero.moments._joins import summed
-from stepzero.moments._signal import Moments, Signal
+from stepzero.moments._joins import add, multiply, summed
+from stepzero.moments._signal import Moments, Signal, widen
 from stepzero.moments._weights import weighted
 
 
 def product(call: Call) -> Signal:
-    """matmul, mm, bmm: a weight, or two signals whose products add along the contracted axis.
-
-    Rows of a softmax mix values as in attention. Else E[(Σ_k a b)²] = Σ E[a²]E[b²] + Σ over pairs of E[a a']E[b b']; along channels pairs are means, along positions
-    those of one row of `a` (its `near`) with any two places of `b`.
-    """
+    """matmul, mm, bmm: a weight, or two signals whose products add along the contracted axis (`Contraction`)."""
     a, b = call.operand("self"), call.operand("mat2" if "mat2" in call.node.arguments else "other")
     if call.op != "bmm" and b.knob is not None and len(b.shape) == 2:
         return weighted(call)
+    return _product(call, a, b)
+
+
+def added_product(call: Call) -> Signal:
+    """baddbmm: β·self + α·(batch1 @ batch2), the parts independent (ALiBi biases on scores)."""
+    y = _product(call, call.operand("batch1"), call.operand("batch2"))
+    alpha, beta = (float(call.argument(name, 1.0)) for name in ("alpha", "beta"))
+    if not beta:
+        return y.scaled(alpha**2)
+    rank = len(call.shape)
+    bias = call.operand("self")
+    m = bias.scaled(beta**2).moments.ranked(rank)
+    return add(call, y.scaled(alpha**2), Signal(call.shape, y.roles, m))
+
+
+def _product(call: Call, a: Signal, b: Signal) -> Signal:
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise NoRuleError(f"{call.op} (at {call.where}) of a vector has no rule")
-    contraction = _Contraction(a, b)
-    by_left = None if a.tangent is None else contraction(_flat(a.tangent), _flat(b.moments))
-    by_right = None if b.tangent is None else contraction(_flat(a.moments), _flat(b.tangent))
-    attended = mixture(call, a, b, by_left)
-    if attended is None:
-        attended = contraction(_flat(a.moments), _flat(b.moments)), summed([(by_left, 1.0), (by_right, 1.0)])
-    m, change = attended
+    contraction = Contraction(a.shape[-1], a.roles[-1], b.roles[-2], b.roles[-1])
+    m, change = contracted(call, a, b, contraction)
     rank = len(call.shape)
     lead = a.roles[:-2] if len(a.shape) >= len(b.shape) else b.roles[:-2]
     roles = (*lead, a.roles[-2], b.roles[-1])
     return Signal(call.shape, roles, m.ranked(rank), None if change is None else change.ranked(rank))
 
 
+def multiplied_on(call: Call) -> Signal:
+    """addcmul: self + value·tensor1·tensor2, all independent (a token mixed with its shifted self)."""
+    parts = [call.operand(name) for name in ("self", "tensor1", "tensor2")]
+    roles = max((p.roles for p in parts), key=lambda r: (len(r), sum(map(bool, r))))
+    x, left, right = (widen(p, call.shape, R.broadcast(roles, p.roles)) for p in parts)
+    return add(call, x, multiply(call, left, right).scaled(float(call.argument("value", 1.0)) ** 2))
+
+
+def contracted(
+    call: Call, a: Signal, b: Signal, contraction: Contraction, *, rows: bool = True
+) -> tuple[Moments, Moments | None]:
+    """Return the moments and the change of Σ_k a_k b_k; rows of a softmax mix values as in attention."""
+    by_left = None if a.tangent is None else contraction(_flat(a.tangent), _flat(b.moments))
+    by_right = None if b.tangent is None else contraction(_flat(a.moments), _flat(b.tangent))
+    attended = mixture(call, a, b, by_left) if rows else None
+    if attended is not None:
+        return attended
+    return contraction(_flat(a.moments), _flat(b.moments)), summed([(by_left, 1.0), (by_right, 1.0)])
+
+
 def _flat(m: Moments) -> Moments:
     return m.each(lambda t: t.mean())
 
 
-class _Contraction:
-    """Σ_k a_k b_k on averages."""
+class Contraction:
+    """Σ_k a_k b_k on averages.
 
-    def __init__(self, a: Signal, b: Signal) -> None:
-        self.terms = a.shape[-1]
-        self.places = "position" in R.of(a.roles[-1]) or "position" in R.of(b.roles[-2])
-        self.columns = "position" in R.of(b.roles[-1])  # scores: adjacent outputs are one query with two keys
+    E[(Σ_k a b)²] = Σ E[a²]E[b²] + Σ over pairs of E[a a']E[b b']; along channels pairs are means, along positions
+    those of one row of `a` (its `near`) with any two places of `b`.
+    """
+
+    def __init__(self, terms: int, left: R.Axis, right: R.Axis, columns: R.Axis) -> None:
+        self.terms = terms
+        self.places = "position" in R.of(left) or "position" in R.of(right)
+        self.columns = "position" in R.of(columns)  # scores: adjacent outputs are one query with two keys
 
     def __call__(self, a: Moments, b: Moments) -> Moments:
         """Return the output's moments."""
@@ -90,4 +121,9 @@ def _repeats(ids: Tensor) -> float:
     return float((counts * (counts - 1)).sum() / (n * (n - 1)))
 
 
-PRODUCTS: dict[str, Rule] = {**dict.fromkeys(("bmm", "matmul", "mm"), product), "embedding": embedding}
+PRODUCTS: dict[str, Rule] = {
+    **dict.fromkeys(("bmm", "matmul", "mm"), product),
+    "addcmul": multiplied_on,
+    "baddbmm": added_product,
+    "embedding": embedding,
+}

@@ -11,11 +11,15 @@ from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
 from stepzero.moments._attention import ATTENTION
 from stepzero.moments._call import Rule
+from stepzero.moments._einsum import EINSUM
+from stepzero.moments._extents import EXTENTS
 from stepzero.moments._max_pool import MAX_POOLS
 from stepzero.moments._noise import NOISE, SOURCES
 from stepzero.moments._norms import NORMS
 from stepzero.moments._products import PRODUCTS
+from stepzero.moments._recurrent import RECURRENT
 from stepzero.moments._reductions import REDUCTIONS
+from stepzero.moments._scans import SCANS
 from stepzero.moments._smoothing import SMOOTHING
 from stepzero.moments._waves import WAVES
 from stepzero.moments._weights import OPERATORS, weighted
@@ -50,7 +54,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(_SHUFFLE.split(), M.pixel_shuffled),
         **dict.fromkeys(("select", "unbind"), M.moves(M.dropped)),
         **dict.fromkeys(("expand", "expand_as", "broadcast_to"), S.expanded),
-        **dict.fromkeys(("repeat", "tile"), S.repeated),
+        **dict.fromkeys(("repeat", "tile", "repeat_interleave"), S.repeated),
+        "unfold": M.moves(M.unfolded),
+        "im2col": M.moves(M.patches),
+        "gather": M.gathered,
         **dict.fromkeys(_PAD.split(), S.padded),
         **dict.fromkeys(("cat", "concat", "concatenate", "stack"), S.joined),
         "alias_update": S.updated,
@@ -75,12 +82,17 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # attention
         **ATTENTION,
         **PRODUCTS,
+        **EINSUM,
+        # recurrent layers
+        **RECURRENT,
         # normalisation
         **NORMS,
         # pooling, resizing, reductions
         **SMOOTHING,
         **MAX_POOLS,
         **REDUCTIONS,
+        **EXTENTS,
+        **SCANS,
         # noise
         **NOISE,
         **SOURCES,
