@@ -62,7 +62,7 @@ class Net(lightning.LightningModule):
 def main() -> None:
     """Train two steps."""
     one = "one" in sys.argv[1:]
-    strategy = "auto" if one else ModelParallelStrategy(data_parallel_size=2, process_group_backend="gloo")
+    strategy = "auto" if one else ModelParallelStrategy(2, tensor_parallel_size=1, process_group_backend="gloo")
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1 if one else 2, strategy=strategy, max_steps=2,
         logger=False, enable_checkpointing=False, enable_progress_bar=False,
