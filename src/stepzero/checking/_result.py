@@ -7,6 +7,8 @@ from typing import Any
 
 from stepzero import reporting
 
+REPR_ROWS = 40  # a notebook cell is not the place for a thousand rows; print(check) shows them all
+
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
@@ -56,7 +58,8 @@ class Check:
     def __str__(self) -> str:
         return reporting.text(reporting.check_document(self))
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return reporting.text(reporting.check_document(self, most=REPR_ROWS))
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        return reporting.html(reporting.check_document(self, most=REPR_ROWS))
