@@ -62,7 +62,11 @@ def _extreme(call: Call, x: Signal, dims: Sequence[int], sign: float) -> Signal:
     private = (m.second - m.mean**2 - common).clamp_min(0.0)
     mean = m.mean + sign * first * private.sqrt()
     pairs = (mean**2 + (t - m.mean**2) for t in m[2:])
-    change = None if x.tangent is None else x.tangent.each(lambda t: _total(x, t, dims) / _size(x, dims))
+    change = None
+    if x.tangent is not None:
+        c = x.tangent.each(lambda t: _total(x, t, dims) / _size(x, dims))
+        met = 1.0 if all(R.of(x.roles[d]) <= {"position"} for d in dims) else 1.0 / _size(x, dims)  # the same winner
+        change = Moments(c.mean, c.second, *(t * met for t in c[2:]))
     return _without(call, x, dims, Moments(mean, mean**2 + common + spread * private, *pairs), change)
 
 

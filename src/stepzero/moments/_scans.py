@@ -23,12 +23,17 @@ def running_sum(call: Call) -> Signal:
         own, pair = (ranked(t, len(x.shape)) for t in (own, pair))
         first = (own - pair).expand([n if i == d else s for i, s in enumerate((own - pair).shape)]).cumsum(d)
         before = (first.cumsum(d) + (n - count) * first) / n  # Σ over s of the first min(s, t) terms
-        return first + count**2 * pair, first + count * (count + 1) * pair, before + count * pair * (n + 1) / 2
+        beside = first + count * (count + 1) * pair
+        last = beside.narrow(d, max(n - 2, 0), 1)  # the last place has its neighbour before it
+        beside = torch.cat([beside.narrow(d, 0, n - 1), last], dim=d)
+        return first + count**2 * pair, beside, before + count * pair * (n + 1) / 2
 
     def run(m: Moments) -> Moments:
-        second, near, elsewhere = sums(m.second, m.elsewhere if along else m.mean**2)
-        across, _, apart = sums(m.across, m.apart if along else m.mean**2)
         mean = (ranked(m.mean, len(x.shape)) * torch.ones_like(count)).cumsum(d)
+        if not along:
+            return Moments(mean, *(sums(t, m.mean**2)[0] for t in m[1:]))
+        second, near, elsewhere = sums(m.second, m.elsewhere)
+        across, _, apart = sums(m.across, m.apart)
         return Moments(mean, second, near, elsewhere, across, apart)
 
     return Signal(call.shape, x.roles, *x.mapped(run))
