@@ -3,6 +3,7 @@
 Run as: python sharded_worker.py RANK WORLD STORE. Prints one line of JSON: how many cases ran, and those that failed.
 """
 
+import copy
 import json
 import sys
 
@@ -19,6 +20,8 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from stepzero import filling, streams
 from stepzero.filling._holdings import holdings
 from stepzero.laws import Constant, Dirac, Normal, Orthogonal, Sparse, TruncatedNormal, Uniform
+from stepzero.network import build
+from stepzero.planning import plan as make_plan
 
 MESHES = {1: [(1,)], 2: [(2,)], 3: [(3,)], 4: [(4,), (2, 2)], 6: [(2, 3), (3, 2)], 8: [(8,), (2, 4), (4, 2), (2, 2, 2)]}
 SHAPES = [(16, 12), (7, 5), (1, 9), (13,), (5, 4, 3, 3), (8, 6, 3), (3, 2), (0, 4)]
@@ -168,12 +171,53 @@ def check_wrapped():
     return failures
 
 
+class Author(nn.Module):
+    """An init of parts, copies, matrices, numbers and drawn buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 8, padding_idx=0)
+        self.qkv = nn.Linear(8, 24)
+        for third in self.qkv.weight.data.chunk(3):
+            nn.init.orthogonal_(third)
+        self.position = nn.Parameter(torch.outer(torch.arange(7.0), torch.arange(8.0)).sin())
+        self.target = copy.deepcopy(self.qkv)
+        self.register_buffer("directions", torch.randn(8, 5))
+
+
+OWN = {
+    "parts": Author,
+    "transformer": lambda: nn.Transformer(8, 2, 2, 2, 12, batch_first=True),
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.ConvTranspose2d(10, 6, 3, groups=2), nn.LSTM(6, 5)
+    ),
+}
+
+
+def check_own():
+    """The author's own init, recorded and sharded, is that of one process."""
+    failures = []
+    for title, factory in OWN.items():
+        alone, sharded = build(factory), build(factory)
+        filling.materialize_(alone, make_plan(alone, goal="own"), 5)
+        for child in sharded.children():
+            fully_shard(child)
+        fully_shard(sharded)
+        filling.materialize_(sharded, make_plan(sharded, goal="own"), 5)
+        wanted = alone.state_dict(keep_vars=True)
+        for name, tensor in sharded.state_dict(keep_vars=True).items():
+            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if not torch.equal(whole, wanted[name]):
+                failures.append(f"own {title}: {name}")
+    return failures
+
+
 def main():
     rank, world, store = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     cases = int(sys.argv[4])
-    failures = check_grid(cases) + (check_wrapped() if world >= 4 and world % 2 == 0 else [])
+    failures = check_grid(cases) + (check_wrapped() if world >= 4 and world % 2 == 0 else []) + check_own()
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.write(json.dumps({"rank": rank, "cases": cases, "failures": failures}) + "\n")
