@@ -18,6 +18,7 @@ from stepzero.network._ops import Call, tensors_of
 from stepzero.network._walk import replace_tensors
 
 LIMIT = 64 * 2**20  # bytes of one shadow; a 4096 x 4096 boolean mask has 16 MiB
+UNWRITTEN = 16 * 2**20  # the same where nothing is written yet: a weight as a rule, sometimes a table of positions
 BUDGET = 512 * 2**20  # bytes of all of them
 GUESS = 0.999  # a scalar random number: layer drop asks for `rand < p` and must keep the layer
 
@@ -143,7 +144,7 @@ class Known:
                 self.put(tensor, real, certain=certain)
 
     def _numbers(self, call: Call, result: Any, shadows: Shadows) -> Any:
-        if not self.room_for(result):
+        if not self.room_for(result, UNWRITTEN if call.op in EMPTY else LIMIT):
             return None
         for tensor in call.written:
             self.before_write(tensor)
@@ -158,11 +159,11 @@ class Known:
         except (RuntimeError, NotImplementedError):  # no CPU kernel for this type: the numbers stay unknown
             return None
 
-    def room_for(self, result: Any) -> bool:
+    def room_for(self, result: Any, limit: int | None = None) -> bool:
         """Say whether the numbers of an op with this result on meta are small enough to keep."""
         parts = result if isinstance(result, (tuple, list)) else (result,)
         needed = sum(t.nbytes for t in parts if isinstance(t, torch.Tensor))
-        return needed <= LIMIT and self._bytes + needed <= self._budget
+        return needed <= min(LIMIT, limit or LIMIT) and self._bytes + needed <= self._budget
 
 
 def _number(call: Call, name: str, shadow: Shadow | None, tensor: torch.Tensor) -> torch.Tensor | None:
