@@ -52,14 +52,14 @@ def openness(terms: Array, variance: float) -> Openness:
     even = Openness(1.0 / terms, 1.0 / terms - 1.0 / terms**2)
     if variance < 1e-8:
         return even
-    t, log0, (phi2, phi3, phi4), step = _transforms(min(float(variance), MOST))
+    log0, (two_same, three_same, four_same), step = _transforms(min(float(variance), MOST))
     n = terms[..., None]
     rest = step * np.exp((n - 1.0) * log0)
-    second = terms * (rest @ (t**2 * phi2))
-    third = terms * (rest @ (t**3 * phi3)) / 2.0
-    fourth = terms * (rest @ (t**4 * phi4)) / 6.0
+    second = terms * (rest @ two_same)
+    third = terms * (rest @ three_same) / 2.0
+    fourth = terms * (rest @ four_same) / 6.0
     two = step * np.exp(np.maximum(n - 2.0, 0.0) * log0)  # all terms but two
-    pairs = terms * (terms - 1.0) * (two @ (t**4 * phi2**2)) / 6.0
+    pairs = terms * (terms - 1.0) * (two @ two_same**2) / 6.0
     alone = terms <= 1.0
     return Openness(
         np.where(alone, 1.0, np.clip(second, 1.0 / terms, 1.0)),
@@ -68,14 +68,17 @@ def openness(terms: Array, variance: float) -> Openness:
 
 
 @lru_cache(maxsize=256)
-def _transforms(variance: float) -> tuple[Array, Array, tuple[Array, Array, Array], float]:
-    """Return t on a logarithmic grid, log φ₀(t), φ₂, φ₃, φ₄, and the grid's step in log t."""
+def _transforms(variance: float) -> tuple[Array, tuple[Array, Array, Array], float]:
+    """Return log φ₀(t), tⁿ φₙ(t) for n = 2, 3, 4 on a logarithmic grid of t, and its step in log t.
+
+    tⁿ φₙ = E[uⁿ e^(-u)] at u = t e^l stays bounded where tⁿ and φₙ do not.
+    """
     sd = variance**0.5
     z = np.linspace(-9.0, 9.0 + 4.0 * sd, 420)
     mass = np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi) * (z[1] - z[0])
-    x, step = np.linspace(-30.0 - 4.0 * variance**0.5, 12.0 + 3.0 * variance, 640, retstep=True)
-    t = np.exp(x)
-    damped = np.exp(-t[:, None] * np.exp(sd * z))
-    phi0 = np.log(np.maximum(damped @ mass, 1e-300))
-    higher = damped @ np.stack([mass * np.exp(n * sd * z) for n in (2.0, 3.0, 4.0)], axis=1)
-    return t, phi0, (higher[:, 0], higher[:, 1], higher[:, 2]), float(step)
+    x, step = np.linspace(-30.0 - 4.0 * sd, 12.0 + 3.0 * variance, 640, retstep=True)
+    log_u = x[:, None] + sd * z
+    u = np.exp(np.minimum(log_u, 700.0))
+    log0 = np.log(np.maximum(np.exp(-u) @ mass, 1e-300))
+    two, three, four = (np.exp(n * log_u - u) @ mass for n in (2.0, 3.0, 4.0))
+    return log0, (two, three, four), float(step)
