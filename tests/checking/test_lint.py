@@ -454,6 +454,8 @@ def test_misuse_names_what_is_known():
         lint(nn.Linear(2, 2), ignore=["padding-rows"])
     with pytest.raises(ModelError, match="3 is a int: lint a torch"):
         lint(3)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="has no shape yet: the module is lazy"):
+        lint(nn.LazyLinear(2))
     with pytest.raises(InputError):
         lint(nn.Linear(2, 2), (1, 3))
     with pytest.raises(ValueError, match="severity='bad' is not one of error, warning, note"):

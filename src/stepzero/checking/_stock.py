@@ -21,6 +21,7 @@ from stepzero.network import (
     build,
     canonical_name,
     capture,
+    check_model,
     parameter_slots,
     recording,
 )
@@ -86,7 +87,7 @@ def take_stock(model_or_factory: nn.Module | Callable[[], nn.Module], inputs: An
     """Return what is known of a model: from its values, or from what its factory would draw.
 
     Raises:
-        ModelError: if it is neither a module nor a function that makes one.
+        ModelError: if it is neither a module nor a function that makes one, or a parameter has no shape yet.
         InputError, CaptureError: if inputs are given and do not fit.
     """
     model = _model(model_or_factory)
@@ -104,6 +105,7 @@ def take_stock(model_or_factory: nn.Module | Callable[[], nn.Module], inputs: An
 
 def _model(model_or_factory: Any) -> nn.Module:
     if isinstance(model_or_factory, nn.Module):
+        check_model(model_or_factory)
         return model_or_factory
     if callable(model_or_factory):
         return build(model_or_factory)

@@ -2,6 +2,7 @@
 
 from ._calm import random_state_kept as random_state_kept
 from ._capture import capture as capture
+from ._checks import check_model as check_model
 from ._checks import require_parameters as require_parameters
 from ._graph import Graph as Graph
 from ._graph import Node as Node
