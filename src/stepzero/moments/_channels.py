@@ -45,7 +45,15 @@ def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
     roles = (*root.roles[:1], R.single(runs, "channel"), *root.roles[2:])
     shape = (root.shape[0], runs, *root.shape[2:])
     return Signal(
-        shape, roles, m, change, unevenness=root.unevenness, tap=root.tap, skewness=root.skewness, parts=parts
+        shape,
+        roles,
+        m,
+        change,
+        unevenness=root.unevenness,
+        tap=root.tap,
+        skewness=root.skewness,
+        parts=parts,
+        scatter=root.scatter,
     )
 
 

@@ -119,6 +119,17 @@ class Geometry:
         uses = self._frequencies(torch.ones((1, 1, *self.space), dtype=torch.float64))
         return float(uses.sum() ** 2 / uses.square().sum())
 
+    def overlap(self) -> tuple[float, float]:
+        """Return the input places that two outputs share, over taps²: neighbours, and any two on average."""
+        taps, sides, everywhere = prod(self.taps.shape[2:]), [], 1.0
+        for k, s, n in zip(self.taps.shape[2:], self.stride, self.out_space, strict=True):
+            lag = (torch.arange(n)[:, None] - torch.arange(n)).abs() * s
+            common = (k - lag).clamp_min(0).to(torch.float64)
+            everywhere *= float(common.mean()) * n
+            sides += [float(common[0, 1]) / k] if n > 1 else []
+        near = sum(sides) / max(1, len(sides))
+        return near / taps, (everywhere - taps) / taps**2 / max(1, prod(self.out_space) - 1)
+
     def _frequencies(self, s: Tensor) -> Tensor:
         """Return Σ_o s(o + t) for each tap t: the gradient of Σ op(s, kernel) by the kernel."""
         with torch.enable_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from torch import Tensor
 from stepzero.errors import NoRuleError
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
-from stepzero.moments._activations import function_of
+from stepzero.moments._activations import KINKS
 from stepzero.moments._call import Call, tensor64
-from stepzero.moments._signal import Knob, Moments, Part, Signal, constant, widen
+from stepzero.moments._signal import Knob, Moments, Part, Scatter, Signal, constant, widen
 from stepzero.network import Ref
 from stepzero.theory._hermite import PiecewiseLinear
 
@@ -57,7 +57,7 @@ def _with_number(call: Call, names: list[str]) -> Signal:
     if len(x.shape) < len(call.shape):  # a number of shape (1,) lends a scalar its axis
         x = widen(x, call.shape, ((),) * (len(call.shape) - len(x.shape)) + x.roles)
     fixed = {n: t.reshape(()) for n, t in numbers.items() if t is not None}
-    kinks = function_of(call, main).kinks
+    kinks = KINKS[call.op](call.node.arguments) if call.op in KINKS else ()
 
     def function(z: Tensor) -> Tensor:
         result: Tensor = call.run(**{main: z}, **fixed)
@@ -149,17 +149,25 @@ def multiply(call: Call, a: Signal, b: Signal) -> Signal:
     """
     m, n = a.moments, b.moments
     moments = Moments(*(p * q for p, q in zip(m, n, strict=True)))
-    tangent, skewness = summed([(a.tangent, n), (b.tangent, m)]), _product_skewness(a, b)
-    return Signal(a.shape, a.roles, moments, tangent, knob=_product_knob(a, b), skewness=skewness)
+    tangent = summed([(a.tangent, n), (b.tangent, m)])
+    return Signal(a.shape, a.roles, moments, tangent, knob=_product_knob(a, b), **_product_shape(a, b))
 
 
-def _product_skewness(a: Signal, b: Signal) -> float:
-    """A signal times a number or a scale parameter keeps its skewness; other products are taken as symmetric."""
+class _Shape(TypedDict, total=False):
+    skewness: float
+    scatter: Scatter
+    parts: list[Part]
+
+
+def _product_shape(a: Signal, b: Signal) -> _Shape:
+    """A signal times a number or a scale parameter keeps its shape; other products are taken as symmetric."""
     for x, factor in ((a, b), (b, a)):
-        steady = factor.average(factor.mean)
-        if x.skewness and abs(steady) > 0.99 * factor.average(factor.second) ** 0.5:
-            return math.copysign(x.skewness, x.skewness * steady)
-    return 0.0
+        steady, square = factor.average(factor.mean), factor.average(factor.second)
+        if (x.skewness or x.parts or any(x.scatter)) and abs(steady) > 0.99 * square**0.5:
+            parts = [Part(p.change.times(square), p.mean * steady, p.variance * square) for p in x.parts]
+            parts = parts if factor.tangent is None else []
+            return {"skewness": math.copysign(x.skewness, x.skewness * steady), "scatter": x.scatter, "parts": parts}
+    return {}
 
 
 def _product_knob(a: Signal, b: Signal) -> Knob | None:

@@ -19,7 +19,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
 from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._joins import add, multiply
-from stepzero.moments._signal import Moments, Signal, widen
+from stepzero.moments._signal import Moments, Part, Signal, widen
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
 
 LEAST_FREE = 4.0  # independent members that a variance is taken to have at least: E[1/v] of fewer is endless
@@ -83,7 +83,7 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
     if first is None or group is None:
         return _normalised(x, dims, eps, centre)
     few = _normalised(one_of_each(x, first, group), dims, eps, centre)
-    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), skewness=few.skewness)
+    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), skewness=few.skewness, scatter=x.scatter)
 
 
 def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
@@ -95,15 +95,33 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         y = (members.without_mean(m) if centre else m).times(scale)
         y = y._replace(second=y.second.clamp_min(0.0))
     if x.tangent is None:
-        return Signal(x.shape, x.roles, y, skewness=x.skewness)
-    change = x.tangent.ranked(len(x.shape))
-    if x.tap is not None and members.channels == 1:
-        change = change._replace(second=change.second + (x.unevenness - 1.0) * x.tap)
-    change = members.without_mean(change) if centre else change
-    along = members.mean(members.pairs(_product(change, y)))
-    change = Moments(change.mean, *(c - along * k for c, k in zip(change[1:], y[1:], strict=True)))
+        return Signal(x.shape, x.roles, y, skewness=x.skewness, scatter=x.scatter)
     free = members.independent(y, x.roles).clamp_min(LEAST_FREE)
-    return Signal(x.shape, x.roles, y, change.times(scale * (free / (free - 2.0))), skewness=x.skewness)
+
+    def through(change: Moments) -> Moments:
+        change = change.ranked(len(x.shape))
+        change = members.without_mean(change) if centre else change
+        along = members.mean(members.pairs(_product(change, y)))
+        change = Moments(change.mean, *(c - along * k for c, k in zip(change[1:], y[1:], strict=True)))
+        return change.times(scale * (free / (free - 2.0)))
+
+    change, parts = _uneven(x) if members.channels == 1 else (x.tangent, [])
+    shrunk = float(scale.mean())
+    parts = [Part(through(p.change), p.mean * shrunk**0.5, p.variance * shrunk) for p in parts]
+    return Signal(x.shape, x.roles, y, through(change), skewness=x.skewness, scatter=x.scatter, parts=parts)
+
+
+def _uneven(x: Signal) -> tuple[Moments, list[Part]]:
+    """Let the change that starts between weights and norm meet E[1/v], not 1/E[v]: the whole change, and its parts."""
+    assert x.tangent is not None
+    if x.tap is None or x.unevenness == 1.0:
+        return x.tangent, list(x.parts)
+    more = (x.unevenness - 1.0) * x.tap
+    whole = x.tangent._replace(second=x.tangent.second + more)
+    if not x.parts:
+        return whole, []
+    *others, own = x.parts
+    return whole, [*others, own._replace(change=own.change._replace(second=own.change.second + more))]
 
 
 def _product(change: Moments, y: Moments) -> Moments:

@@ -19,7 +19,7 @@ from stepzero.moments._call import tensor64
 from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._signal import Moments, Part, Signal, Source
 from stepzero.moments._stream import limited, stream_of
-from stepzero.theory._hermite import Expansion, PiecewiseLinear, expand, pair
+from stepzero.theory._hermite import Expansion, PiecewiseLinear, curvature, expand, pair
 
 Array = NDArray[np.float64]
 Evaluated = tuple[Moments, Moments | None]  # moments and tangent
@@ -147,7 +147,7 @@ class _Pairs:
     def __init__(self, root: Signal) -> None:
         m = root.moments
         mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
-        self.m, self.roles = m, root.roles
+        self.m, self.roles, self.scatter = m, root.roles, root.scatter
         self.mean: Array = mean.numpy()
         self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
         self._far = tuple(_average_places(t[..., None], root.roles)[..., 0] for t in (self.mean, self.sd))
@@ -163,11 +163,17 @@ class _Pairs:
                 done[key] = torch.as_tensor(pair(a, far if apart else a, self.rho(t, apart)))
             return done[key]
 
+        near, elsewhere = paired(m.near, False), paired(m.elsewhere, True)
+        if self.scatter.near:
+            near = near + self.scatter.near * torch.from_numpy(curvature(a, a, self.rho(m.near, False)))
+        if self.scatter.elsewhere:
+            more = curvature(a, np.broadcast_to(far, a.shape), self.rho(m.elsewhere, True))
+            elsewhere = elsewhere + self.scatter.elsewhere * torch.from_numpy(more)
         return Moments(
             torch.from_numpy(np.ascontiguousarray(a[..., 0])),
             torch.from_numpy(second),
-            paired(m.near, False),
-            paired(m.elsewhere, True),
+            near,
+            elsewhere,
             paired(m.across, False),
             paired(m.apart, True),
         )

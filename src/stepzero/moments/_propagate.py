@@ -16,7 +16,7 @@ from stepzero.moments._flow import Flow
 from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
 from stepzero.moments._probe import probed
-from stepzero.moments._signal import Moments, Signal, constant
+from stepzero.moments._signal import Moments, Part, Signal, constant
 from stepzero.moments._table import RULES, SPONTANEOUS
 from stepzero.moments._weights import input_argument, weight_argument
 from stepzero.network import Graph, Node
@@ -163,7 +163,11 @@ class _Walk:
         nothing = tensor64(0.0)
         own = Moments(nothing, tap, *(nothing,) * 4)
         tangent = summed([(signal.tangent, 1.0), (own, 1.0)])
-        return Signal(signal.shape, signal.roles, signal.moments, tangent, unevenness=signal.unevenness, tap=tap)
+        parts = [*signal.parts, Part(own, 0.0, 0.0)] if signal.parts else []
+        few, scatter = signal.unevenness, signal.scatter
+        return Signal(
+            signal.shape, signal.roles, signal.moments, tangent, unevenness=few, tap=tap, parts=parts, scatter=scatter
+        )
 
 
 def is_weight_op(node: Node, signals: Mapping[int, Signal]) -> bool:
@@ -182,7 +186,17 @@ def averaged(x: Signal) -> Signal:
         root = averaged(source.root) if source.root.read else source.root
         source = replace(source, root=root, evaluate=lambda: (m, None))
     skewness = x.skewness if source is None else 0.0
-    return Signal(x.shape, x.roles, m, source=source, knob=x.knob, centred=x.centred, known=x.known, skewness=skewness, rows=x.rows)
+    return Signal(
+        x.shape,
+        x.roles,
+        m,
+        source=source,
+        knob=x.knob,
+        centred=x.centred,
+        known=x.known,
+        skewness=skewness,
+        rows=x.rows,
+    )
 
 
 def stopped(x: Signal) -> Signal:

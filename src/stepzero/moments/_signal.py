@@ -70,6 +70,13 @@ class Source:
     shape: Callable[[Signal, Pointwise], Stream]
 
 
+class Scatter(NamedTuple):
+    """Variance over channels of the correlation with another place: few weights give each channel its own."""
+
+    near: float = 0.0
+    elsewhere: float = 0.0
+
+
 class Part(NamedTuple):
     """A small change that a sum takes from one operand, and how the sum is distributed where that change lives."""
 
@@ -88,7 +95,7 @@ class Signal:
     """
 
     __slots__ = (
-        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "shape", "source", "tap",
+        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "scatter", "shape", "source", "tap",
         "unevenness",
     )  # fmt: skip
 
@@ -107,6 +114,7 @@ class Signal:
         tap: Tensor | None = None,
         skewness: float = 0.0,
         parts: Sequence[Part] = (),
+        scatter: Scatter = Scatter(),  # noqa: B008
         rows: Rows | None = None,
     ) -> None:
         self.shape = tuple(shape)
@@ -120,6 +128,7 @@ class Signal:
         self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
         self.tap = tap  # the tap on this very signal, if it is a weight op's output
         self.rows = rows  # of a softmax
+        self.scatter = scatter
         self.parts = tuple(parts)  # of the tangent, where a sum's operands let changes live at places of their own
         self._stream = None if source is not None else Stream(skewness)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Load
 from stepzero.moments._geometry import Geometry
-from stepzero.moments._signal import Moments, Signal, ranked
+from stepzero.moments._signal import Moments, Part, Scatter, Signal, ranked
 from stepzero.network import Node, Ref
 from stepzero.theory._extremes import mean_inverse
 
@@ -33,6 +33,7 @@ class Operator:
     stride: Sequence[int]  # steps from an output to its neighbour, one for each kernel axis
     roles: R.Roles
     taps: Callable[[], float] = lambda: 1.0  # kernel positions, counted by how often they meet an input
+    overlap: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)  # of two outputs' windows: see Geometry
 
 
 def weighted(call: Call) -> Signal:
@@ -54,7 +55,10 @@ def weighted(call: Call) -> Signal:
     with torch.no_grad():
         moments = weight(m, profile=m.second)
     tangent = None if x.tangent is None else weight(x.tangent, profile=None)
-    y = Signal(call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan))
+    y = Signal(
+        call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan), scatter=_scatter(w, op, fan),
+        parts=_livelier(x, w, moments, tangent, fan),
+    )  # fmt: skip
     bias = call.signal("bias") if "bias" in call.node.arguments else call.signal("self")
     return y if bias is None or bias is x else _biased(y, bias, CHANNEL_AXIS.get(call.op, 1))
 
@@ -133,6 +137,28 @@ def _unevenness(m: Moments, w: Signal, op: Operator, fan: float) -> float:
     return mean_inverse(rho, min(taps, fan), fan)
 
 
+def _livelier(x: Signal, w: Signal, y: Moments, change: Moments | None, fan: float) -> list[Part]:
+    """Where a change passes one of few weights, this weight and its input make the output large as well.
+
+    With weights w²E[x²φ'²]/E[φ'²], E[w⁴] of normalised weights being 3n/(n + 2), the output's variance there is
+    larger by a share of (3n/(n + 2) · E[x²φ'²]/(E[x²]E[φ'²]) - 1)/n: an activation that is steep where its
+    argument is large (silu, hard-swish, not ReLU) lets more of the change through.
+    """
+    if change is None or w.known is not None or len(w.shape) < 3 or not 2.0 < fan < 200.0:
+        return []
+    second = x.average(x.second)
+    lively = (x.average(x.mean) + x.stream.live_mean) ** 2 + x.variance + x.stream.live_variance
+    share = (3 * fan / (fan + 2) * lively / second - 1.0) / fan if second > 0 else 0.0
+    return [Part(change, 0.0, share * float((y.second - y.mean**2).mean()))]
+
+
+def _scatter(w: Signal, op: Operator, fan: float) -> Scatter:
+    """Return Var[ρ_c] for ρ_c = Σ w_t w_(t+lag) / Σ w² of one channel's few weights, for a white input: overlap/fan."""
+    if w.known is not None or len(w.shape) < 3 or fan >= 200.0:
+        return Scatter()
+    return Scatter(*(share / w.shape[1] for share in op.overlap()))
+
+
 def _biased(y: Signal, bias: Signal, axis: int) -> Signal:
     """Add a bias: the same number at every place and for every input."""
     shape = [1] * len(y.shape)
@@ -143,11 +169,14 @@ def _biased(y: Signal, bias: Signal, axis: int) -> Signal:
     m = y.moments
     cross = 2 * m.mean * mean
     shifted = Moments(m.mean + mean, *(t + second + cross for t in m[1:]))
-    return Signal(y.shape, y.roles, shifted, y.tangent, unevenness=y.unevenness)
+    return Signal(y.shape, y.roles, shifted, y.tangent, unevenness=y.unevenness, scatter=y.scatter, parts=y.parts)
 
 
 def linear(call: Call, x: Signal, w: Signal) -> Operator:
-    """y = x Wᵀ along the last axis (also addmm, mm and matmul, whose weights have shape (in, out))."""
+    """y = x Wᵀ along the last axis (also addmm, mm and matmul, whose weights have shape (in, out)).
+
+    Where tokens are routed to experts (_grouped_mm), each meets one of several weights of the same law.
+    """
     fan = x.shape[-1]
     flipped = call.op != "linear"
 
@@ -157,7 +186,8 @@ def linear(call: Call, x: Signal, w: Signal) -> Operator:
 
     def given(t: Tensor, weight: Tensor) -> Tensor:
         t = ranked(t, len(x.shape))
-        return F.linear(t.expand(*t.shape[:-1], fan), weight.T if flipped else weight)
+        matrix = weight.mean(0) if weight.dim() > 2 else weight
+        return F.linear(t.expand(*t.shape[:-1], fan), matrix.T if flipped else matrix)
 
     roles = (*x.roles[:-1], R.single(call.shape[-1], "channel"))
     return Operator(variance, lambda pair, _: variance(pair), variance, given, (), roles)
@@ -172,7 +202,10 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     g = Geometry(call.op, call.node.arguments, x.shape, call.shape, taps)
     roles = R.replaced(x.roles, call.shape, range(2, len(x.shape)), "position")
     roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
-    return Operator(g.variance, g.shared, g.beside, g.given, g.stride, roles, g.taps_in_use)
+    transposed = g.transposed and max(g.stride) > 1  # neighbours use different taps
+    return Operator(
+        g.variance, g.shared, g.beside, g.given, g.stride, roles, g.taps_in_use, *(() if transposed else (g.overlap,))
+    )
 
 
 def _alive(second: Tensor) -> Tensor:
@@ -194,6 +227,7 @@ def input_argument(node: Node) -> int | None:
 
 
 OPERATORS: dict[str, Callable[[Call, Signal, Signal], Operator]] = {
+    "_grouped_mm": linear,
     "addmm": linear,
     "conv1d": convolution,
     "conv2d": convolution,
@@ -206,6 +240,6 @@ OPERATORS: dict[str, Callable[[Call, Signal, Signal], Operator]] = {
     "matmul": linear,
     "mm": linear,
 }
-INPUT = {"addmm": "mat1", "matmul": "self", "mm": "self"}
-WEIGHT = {"addmm": "mat2", "matmul": "other", "mm": "mat2"}
-CHANNEL_AXIS = {"linear": -1, "addmm": -1}
+INPUT = {"_grouped_mm": "self", "addmm": "mat1", "matmul": "self", "mm": "self"}
+WEIGHT = {"_grouped_mm": "mat2", "addmm": "mat2", "matmul": "other", "mm": "mat2"}
+CHANNEL_AXIS = {"linear": -1, "addmm": -1, "_grouped_mm": -1}

@@ -170,6 +170,13 @@ def pair(a: Array, b: Array, rho: Array) -> Array:
     return total
 
 
+def curvature(a: Array, b: Array, rho: Array) -> Array:
+    """Return ½ d²/dρ² of `pair`: what E[φ φ'] gains where ρ itself scatters, per unit of its variance."""
+    n = np.arange(2.0, a.shape[-1])
+    bent = np.sqrt(n * (n - 1.0) / 2.0)
+    return pair(a[..., 2:] * bent, b[..., 2:] * bent, rho)
+
+
 def _scale_cuts(sd: Array) -> tuple[float, ...]:
     """Cuts at the activation's own scale, needed once the Gaussian is much wider than it."""
     return (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0) if sd.size and float(sd.max()) > 2.0 else ()
