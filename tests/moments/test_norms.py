@@ -172,3 +172,13 @@ def test_changes_behind_few_weights_live_where_outputs_are_large(activation):
         found.append(g.square().mean())
     mean, error = torch.stack(found).mean(), torch.stack(found).std() / 60**0.5
     assert abs(float(mean) - predicted) <= 4 * float(error) + 0.04 * predicted  # of second order in 1/9
+
+
+def test_a_norm_of_one_element_puts_out_zero():
+    class One(nn.Module):
+        def forward(self, x):
+            return nn.functional.layer_norm(x, [1])
+
+    graph = capture(One(), (2, 5, 1))
+    y = propagate(graph, {}, {}, on_unknown="error").signals[graph.outputs[0]]
+    assert all(float(t.abs().max()) == 0.0 for t in y.moments)

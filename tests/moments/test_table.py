@@ -31,7 +31,7 @@ class Of(nn.Module):
         self.weights = nn.ParameterDict({
             "matrix": nn.Parameter(torch.ones(12, 16)), "bias": nn.Parameter(torch.ones(16)), "line": nn.Parameter(torch.ones(6, 6, 3)),
             "plane": nn.Parameter(torch.ones(6, 6, 3, 3)), "cube": nn.Parameter(torch.ones(6, 6, 3, 3, 3)),
-            "input_gates": nn.Parameter(torch.ones(384, 12)), "state_gates": nn.Parameter(torch.ones(384, 96)),
+            "experts": nn.Parameter(torch.ones(3, 16, 24)), "input_gates": nn.Parameter(torch.ones(384, 12)), "state_gates": nn.Parameter(torch.ones(384, 96)),
             "gain": nn.Parameter(torch.ones(6)), "length": nn.Parameter(torch.ones(6, 1, 1, 1)), "tokens": nn.Parameter(torch.ones(30, 8)),
         })  # fmt: skip
         self.weights.requires_grad_(True)
@@ -136,6 +136,12 @@ def recurrent(name, gates):
     return run, ((8, 10, 12),)
 
 
+def routed():
+    """Twelve tokens, four for each of three experts."""
+    ends = torch.tensor([4, 8, 12], dtype=torch.int32)
+    return (lambda w, x: torch._grouped_mm(x.bfloat16(), w["experts"].bfloat16(), offs=ends)), ((12, 16),)
+
+
 SAMPLES |= {
     **{name: recurrent(name, gates) for name, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1))},
     "einsum": two(lambda a, b: torch.einsum("bihw,bjhw->bij", a, b)), "repeat_interleave": one(lambda x: x.repeat_interleave(2, 2)),
@@ -144,7 +150,7 @@ SAMPLES |= {
     "im2col": one(lambda x: F.unfold(x, 3, padding=1)), "gather": two(lambda a, b: a.gather(2, b.argsort(2)[:, :, :3])),
     "linalg_vector_norm": one(lambda x: torch.linalg.vector_norm(x, dim=(2, 3))), "var": one(lambda x: x.var((2, 3))),
     **{name: named(name, [2, 3]) for name in ("amax", "amin")}, **{name: one(lambda x, name=name: getattr(aten, name)(x, 2)[0]) for name in ("max", "min")},
-    "cumsum": named("cumsum", 2),
+    "cumsum": named("cumsum", 2), "_grouped_mm": routed(),
 }  # fmt: skip
 
 

@@ -87,6 +87,8 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
 
 
 def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
+    if centre and prod(x.shape[d] for d in dims) == 1:  # one member is its own mean
+        return x.scaled(0.0)
     members = _Set.of(x, dims)
     m = x.moments.ranked(len(x.shape))
     with torch.no_grad():

@@ -76,7 +76,7 @@ def weights_of_one_output(flow: Flow, node: Node) -> int:
     assert w is not None
     assert x is not None
     shape = flow.graph.values[w].shape
-    if node.op in ("linear", "addmm", "mm", "matmul"):
+    if node.op in ("linear", "addmm", "mm", "matmul", "_grouped_mm"):
         return max(1, flow.graph.values[x].shape[-1])
     channels = flow.graph.values[x].shape[1] // int(node.arguments.get("groups", 1))
     return max(1, channels * prod(shape[2:]))
