@@ -3,6 +3,11 @@
     python benchmarks/save.py [--parameters 0.3] [--shard 1GB] [--skip-torch]     # billions; 7 is the full size: 14 GB of disk
 
 The plan is that of a Llama-like model in bfloat16. Each side runs in a process of its own, so that its peak memory is its own.
+
+What bounds it: every parameter is drawn, hashed and written, and on two cores the three share them. On the shared machine where this was
+last run they took 2.7, 1.8 and 0.95 ns of CPU for each parameter (`normal_` alone: 9 ns on one core), so 2.7 ns of wall time at
+best, and SHA-256 alone 1.8 ns on any number of cores. Measured there: 3.8 ns into memory and 4.1 onto the disk for 2 GB (10.0 and
+11.2 for torch: ratios of 2.7, where 5 were asked), 13.4 GB onto the disk in 29 s; 363 MB of peak memory, whatever the size.
 """
 
 import argparse
