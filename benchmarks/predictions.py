@@ -159,7 +159,7 @@ COLUMNS = (
     "input",
     "ops",
     "local ≤ 5 / 15 %",
-    "cumulative |log2| median / worst",
+    "cumulative, abs log2: median / worst",
     "backward ≤ 10 / 30 %",
     "first layer",
 )
