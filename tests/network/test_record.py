@@ -13,6 +13,7 @@ from scipy import stats
 from torch import nn
 
 from stepzero.errors import ModelError
+from stepzero.filling import _materialize
 from stepzero.laws import Constant, Dirac, Identity, Normal, Orthogonal, Sparse, TruncatedNormal, Uniform
 from stepzero.network import build, import_torchvision, recording
 
@@ -306,3 +307,104 @@ def distribution(law):
 
 
 ALARM = 0.01 / 10_000  # parameters tested, over all models of the sample, are fewer
+
+
+def downloads():
+    raise OSError("We couldn't connect to 'https://example.invalid' to download the weights")
+
+
+def leaves_the_program():
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("factory", "advice"),
+    [
+        (lambda: nn.Linear(3, 4, device="cuda"), "asks for a GPU: make it build on the CPU"),
+        (downloads, "It downloads: make it build without pretrained weights"),
+        (leaves_the_program, "leaves the program"),
+        (nn.Linear, r"Wrap it: build\(lambda"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU a factory may ask for one")
+def test_errors_that_many_factories_run_into_come_with_advice(factory, advice):
+    with pytest.raises(ModelError, match=advice):
+        build(factory)
+
+
+def test_a_generator_of_its_own_is_told_with_its_line():
+    def factory():
+        layer = nn.Linear(3, 4)
+        nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(3))
+        return layer
+
+    found = recording(build(factory))
+    assert found["weight"].law == Normal(1.0)
+    (note,) = found.assumed
+    assert Path(__file__).name in note
+    assert "draws from a generator of its own" in note
+
+
+def test_numbers_of_a_numpy_generator_are_no_constants():
+    origin = of(lambda w: torch.tensor(np.random.default_rng(0).normal(size=(3, 3))).float())
+    assert not origin.known
+    assert "drawn by numpy's default_rng's own generator" in origin.reason
+
+
+def test_plain_random_numbers_are_told():
+    def factory():
+        layer = nn.Linear(3, 4)
+        layer.bias.data.fill_(random.random())
+        return layer
+
+    (note,) = recording(build(factory)).assumed
+    assert "uses random's own generator" in note
+
+
+def test_parts_written_through_views_are_matrices_of_their_own():
+    def fill(w):
+        for third in w.data.chunk(3):
+            nn.init.orthogonal_(third, 2.0)
+
+    parts = of(fill, 12, 4, 2).parts
+    assert [(part.where[0].start, part.law) for part in parts] == [
+        (0, Orthogonal(2.0)),
+        (4, Orthogonal(2.0)),
+        (8, Orthogonal(2.0)),
+    ]
+
+
+LARGE = {
+    "alexnet",
+    "vit_b_16",
+    "vgg11",
+    "vgg11_bn",
+    "r3d_18",
+    "convnext_tiny",
+    "volo_d1_224",
+    "swin_tiny_patch4_window7_224",
+    "swin_v2_t",
+}
+WRITTEN = [name for name in SMALL if name not in SAMPLE and name.partition(":")[2] not in LARGE][::2]
+NO_LAW = ("exp is no op of a law", "norm_except_dim is no op of a law")  # Mamba's time steps, the gains of weight norm
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own
+@pytest.mark.parametrize("name", WRITTEN)
+def test_recorded_models_are_written_without_a_hole(name, monkeypatch):
+    """Every parameter and buffer, into memory full of NaN; what is not known is listed, never left."""
+    import_torchvision()
+    original = _materialize.empty_like
+
+    def poisoned(tensor, device):
+        made = original(tensor, device)
+        return made.fill_(float("nan")) if made.is_floating_point() else made.fill_(-99)
+
+    monkeypatch.setattr(_materialize, "empty_like", poisoned)
+    model = build(SMALL[name][0])
+    unread = recording(model).unread()
+    values = {name: torch.zeros(recording(model)[name].shape, dtype=recording(model)[name].dtype) for name in unread}
+    assert all(reason.startswith(NO_LAW) for reason in unread.values()), unread
+    _materialize.materialize_(model, {}, values=values)
+    for key, tensor in model.state_dict().items():
+        assert not (tensor.is_floating_point() and tensor.isnan().any()), key

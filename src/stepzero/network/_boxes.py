@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,6 +26,24 @@ def box_of(inner: tuple[Any, Any, int], outer: tuple[Any, Any, int]) -> tuple[sl
             return None
         box.append(slice(start, start + length, 1))
     return None if rest or steps else tuple(box)
+
+
+def rows_of(inner: tuple[Any, Any, int], outer: tuple[Any, Any, int]) -> tuple[slice, ...] | None:
+    """Return the whole rows of `outer` whose memory `inner` covers in whatever shape; None if there are none such.
+
+    Examples:
+        >>> rows_of(((2, 4), (4, 1), 8), ((3, 2, 4), (8, 4, 1), 0))
+        (slice(1, 2, 1), slice(0, 2, 1), slice(0, 4, 1))
+    """
+    (size, stride, offset), (out_size, out_stride, out_offset) = inner, outer
+    row = math.prod(out_size[1:])
+    if not (is_dense(size, stride) and is_dense(out_size, out_stride) and row):
+        return None
+    first, odd = divmod(offset - out_offset, row)
+    count, left = divmod(math.prod(size), row)
+    if odd or left or first < 0 or first + count > out_size[0]:
+        return None
+    return (slice(first, first + count, 1), *(slice(0, n, 1) for n in out_size[1:]))
 
 
 def is_dense(size: Any, stride: Any) -> bool:

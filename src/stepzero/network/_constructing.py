@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import sys
+import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -49,12 +50,25 @@ def short_path(file: str) -> str:
 
 
 def line_of(error: BaseException) -> str:
+    """Return the innermost line of an error that is neither torch's, nor ours, nor the standard library's."""
     trace, place = error.__traceback__, ""
     while trace is not None:
-        if not _is_plumbing(trace.tb_frame.f_code.co_filename):
-            place = f"{short_path(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+        file = trace.tb_frame.f_code.co_filename
+        if not _is_plumbing(file) and not (file.startswith(STANDARD) and "-packages" not in file):
+            place = f"{short_path(file)}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
+
+
+STANDARD = sysconfig.get_paths()["stdlib"]
+
+
+def own_generators(recorder: Recorder) -> tuple[str, ...]:
+    """Return a note for each line that draws from a generator of its own: the law is read, its numbers are not."""
+    return tuple(
+        f"{line} draws from a generator of its own: its law counts. For its very numbers, give materialize_ values={{…}}"
+        for line in dict.fromkeys(recorder.own_generators)
+    )
 
 
 class AsOnCpu(DataKept):
@@ -77,6 +91,8 @@ def truncated_normals(recorder: Recorder) -> Iterator[None]:
 
     def draw(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any = None) -> Any:
         home = recorder.border.at_home(tensor)
+        if isinstance(generator, torch.Generator):
+            recorder.own_generators.append(recorder.writer.scope.line())
         if not recorder.on_meta:
             with _disable_current_modes():
                 original(tensor, mean, std, a, b, generator)
@@ -95,7 +111,9 @@ class ForeignDraws:
 
     def __init__(self) -> None:
         self.found: dict[int, str] = {}  # value → why it is no constant
-        self._states = self._now()
+        self._drawn: list[tuple[torch.Tensor, str]] = []  # numbers of them, to know them again after a cast
+        self._generators: list[Any] = []  # that numpy.random.default_rng made meanwhile
+        self._start = self._states = self._now()
 
     @contextlib.contextmanager
     def watch(self, recorder: Recorder) -> Iterator[None]:
@@ -105,21 +123,60 @@ class ForeignDraws:
 
         def enter(tensor: torch.Tensor) -> torch.Tensor:
             home: torch.Tensor = original(tensor)
-            for library, state in self._now().items():
-                if state != self._states[library]:
-                    place = recorder.writer.scope.line()
-                    value = recorder.writer.graph.values[recorder.writer.read(home)]
-                    self.found[value.id] = f"drawn by {library}'s own generator ({place})"
-                    value.known = None
-                    recorder.writer.known.doubt(home)
+            numbers = tensor.detach().flatten().float() if tensor.is_floating_point() and not tensor.is_meta else None
+            moved = [library for library, state in self._now().items() if state != self._states[library]]
+            reasons = [f"drawn by {library}'s own generator ({recorder.writer.scope.line()})" for library in moved]
+            reasons += [why for drawn, why in self._drawn if numbers is not None and torch.equal(drawn, numbers)]
+            if reasons:
+                value = recorder.writer.graph.values[recorder.writer.read(home)]
+                self.found[value.id] = reasons[-1]
+                value.known = None
+                recorder.writer.known.doubt(home)
+                self._drawn += [(numbers, reasons[-1])] if numbers is not None else []
             self._states = self._now()
             return home
 
         border._enter = enter
-        self._states = self._now()
-        yield
+        self._start = self._states = self._now()
+        with self._new_generators():
+            yield
+        border._enter = original
+
+    def moved(self) -> tuple[str, ...]:
+        """Return a note for each generator that moved: plain numbers from it cannot be told from constants."""
+        libraries = [library for library, state in self._now().items() if state != self._start[library] and state]
+        return tuple(
+            f"the constructor uses {library}'s own generator: a plain number that it drew (and no tensor) is as in this one build"
+            for library in libraries
+        )
+
+    @contextlib.contextmanager
+    def _new_generators(self) -> Iterator[None]:
+        """Keep hold of the generators that `numpy.random.default_rng` makes: their state says whether they were used."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None:
+            yield
+            return
+        original: Any = numpy.random.default_rng
+
+        def default_rng(*seed: Any) -> Any:
+            made = original(*seed)
+            self._generators.append(made)
+            self._states = {**self._states, "numpy's default_rng": self._now()["numpy's default_rng"]}
+            return made
+
+        numpy.random.default_rng = default_rng
+        try:
+            yield
+        finally:
+            numpy.random.default_rng = original
 
     def _now(self) -> dict[str, Any]:
         numpy = sys.modules.get("numpy")
         array = None if numpy is None else numpy.random.get_state()
-        return {"random": hash(random.getstate()), "numpy": None if array is None else (array[1].tobytes(), *array[2:])}
+        states = {
+            "random": hash(random.getstate()),
+            "numpy": None if array is None else (array[1].tobytes(), *array[2:]),
+        }
+        own = tuple(repr(generator.bit_generator.state) for generator in self._generators)
+        return states | {"numpy's default_rng": own}

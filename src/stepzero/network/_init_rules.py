@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stepzero.laws import Constant, Law, Normal, Uniform
-from stepzero.network._boxes import box_of, inside, is_dense
+from stepzero.network._boxes import box_of, inside, is_dense, rows_of
 from stepzero.network._contents import (
     VECTOR,
     Content,
@@ -243,6 +243,8 @@ def _written_over(reader: Reader, node: Node) -> Content:
     if old == new and independent(old) and not isinstance(old, Numbers):
         return old
     box = box_of(a["new_geometry"], a["old_geometry"])
+    if box is None and (independent(new) or isinstance(new, Orthogonal)):
+        box = rows_of(a["new_geometry"], a["old_geometry"])  # of another shape, which these contents do not mind
     if (zeroed := _with_zeros(old, new, box)) is not None:
         return zeroed
     if box is None:

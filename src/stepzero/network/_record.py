@@ -11,7 +11,7 @@ from torch import nn
 
 from stepzero.errors import ModelError
 from stepzero.network._calm import below_autograd, clear_caches_holding_meta, eager_switches, random_state_kept
-from stepzero.network._constructing import AsOnCpu, ForeignDraws, LineScope, line_of, truncated_normals
+from stepzero.network._constructing import AsOnCpu, ForeignDraws, LineScope, line_of, own_generators, truncated_normals
 from stepzero.network._graph import Graph
 from stepzero.network._lost import lost_draws
 from stepzero.network._names import buffer_slots, parameter_slots
@@ -37,7 +37,7 @@ def build(factory: Callable[[], nn.Module]) -> nn.Module:
         factory: Makes the model: a function without arguments, or a class.
 
     Raises:
-        ModelError: if the factory raises, or returns no module; the message names the line.
+        ModelError: if the factory raises (it downloads, asks for a GPU …), or returns no module; the message names the line.
 
     Examples:
         >>> model = build(lambda: nn.Linear(3, 4))
@@ -46,7 +46,7 @@ def build(factory: Callable[[], nn.Module]) -> nn.Module:
     """
     try:
         model, recorded = _build(factory, on_meta=True)
-    except Exception:  # it reads random numbers, or it is wrong: then the real build says so
+    except (Exception, SystemExit):  # it reads random numbers, or it is wrong: then the real build says so
         model, recorded = _build_for_real(factory)
     _recordings[model] = recorded
     return model
@@ -63,8 +63,38 @@ def _build_for_real(factory: Callable[[], nn.Module]) -> tuple[nn.Module, Record
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
-        line = line_of(error)
-        raise ModelError(f"the factory raised {type(error).__name__} at {line}: {error}") from error
+        told = f"the factory raised {type(error).__name__} at {line_of(error)}: {error}"
+        raise ModelError(f"{told.rstrip('.')}.{_advice(error)}") from error
+
+
+def _advice(error: BaseException) -> str:
+    """Return what to do about errors that many factories run into, as a sentence."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    found = next(
+        (advice for kinds, words, advice in ADVICE if names & kinds or any(w in str(error) for w in words)), ""
+    )
+    return f" {found}" if found else ""
+
+
+# Kinds of error, or words in them, and what to do.
+ADVICE: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
+    (
+        frozenset({"URLError", "HTTPError", "ConnectionError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"}),
+        ("urlopen", "download", "connect to"),
+        "It downloads: make it build without pretrained weights (weights=None, pretrained=False, or from its configuration).",
+    ),
+    (
+        frozenset({"AcceleratorError"}),
+        ("CUDA", "cuda", "NVIDIA", "ROCm"),
+        "It asks for a GPU: make it build on the CPU; the plan is materialised on any device afterwards.",
+    ),
+    (frozenset({"SystemExit"}), (), "It leaves the program: make it raise an error, or return the model."),
+    (
+        frozenset({"TypeError"}),
+        ("required positional argument",),
+        "Wrap it: build(lambda: Net(width=64)).",
+    ),
+)
 
 
 def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Module, Recording]:
@@ -85,7 +115,8 @@ def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Modul
             if not isinstance(model, nn.Module):
                 raise ModelError(f"the factory returned a {type(model).__name__}, not a torch.nn.Module.")
             known = MappingProxyType(origins(model, recorder, foreign.found))
-            recorded = Recording(known, graph.rung, graph.assumed, lost_draws(graph, _held(model, recorder)))
+            assumed = (*graph.assumed, *own_generators(recorder), *foreign.moved())
+            recorded = Recording(known, graph.rung, assumed, lost_draws(graph, _held(model, recorder)))
             _settle(model, recorder)
         finally:
             made += recorder.release()

@@ -45,6 +45,7 @@ class Recorder(TorchDispatchMode):
         self.writer = Writer(graph, scope, budget)
         self.border = Border(self.writer, on_meta=on_meta)
         self.failed: str = ""  # the op that raised, in words
+        self.own_generators: list[str] = []  # lines that draw from a generator that they were given
         self.taken: str = ""  # what it would have taken
 
     def release(self) -> list[weakref.ref[torch.Tensor]]:
@@ -61,6 +62,8 @@ class Recorder(TorchDispatchMode):
         if isinstance(func, torch._ops.HigherOrderOperator):
             return self._higher_order(func, args, kwargs)
         call = Call.of(func, tuple(args), kwargs)
+        if isinstance(kwargs.get("generator"), torch.Generator):
+            self.own_generators.append(self.writer.scope.line())
         if self.border.is_outside(call):
             return self.border.run_outside(call)
         at_home = self.border.at_home

@@ -21,6 +21,7 @@ from stepzero.planning._plan import Plan
 Basic = tuple[Law, str, tuple[str, ...]]  # law, recipe, reasons
 UNKNOWN = "its values are on meta, and the model was not built with stepzero.build: nothing is known of them"
 UNREAD = "its values are as they were found; nothing was recorded of them"
+TO_DO = "give it one (overrides=[(name, law)]) or its numbers (materialize_(…, values={…}))"
 NO_DRAW = "its values do not look freshly drawn, or are too few to tell: they stay"
 SHOWN = "read from its values: as a constant or pattern they are exact, as a draw they pass the tests that 99 % of real draws pass"
 
@@ -121,7 +122,7 @@ def own_notes(model: nn.Module, laws: Mapping[str, Basic]) -> tuple[str, ...]:
 def from_origin(origin: Origin, found: Mapping[str, Origin]) -> Basic:
     """Return what a recording says of a tensor, as a law with its history."""
     if not origin.known:
-        return Kept(), "kept", (f"its law is not known: {origin.reason}", *_told(origin))
+        return Kept(), "kept", (f"its law is not known: {origin.reason}", TO_DO, *_told(origin))
     try:
         law = law_of_origin(origin, found)
     except LawError as error:
