@@ -37,6 +37,7 @@ def _is_plumbing(file: str) -> bool:
         "/torch/" in file.replace("\\", "/")
         or "/stepzero/network/" in file.replace("\\", "/")
         or file.startswith("<frozen")
+        or file.endswith("typing_extensions.py")  # the wrapper of deprecated functions
     )
 
 
