@@ -19,6 +19,9 @@ MODELS = (
     ("torchvision:efficientnet_b0", "1x3x224x224"),
     ("torchvision:convnext_tiny", "1x3x224x224"),
     ("torchvision:regnet_y_128gf", "1x3x224x224"),
+    ("timm:vit_base_patch16_224", "1x3x224x224"),
+    ("timm:swin_tiny_patch4_window7_224", "1x3x224x224"),
+    ("benchmarks/llama.py:llama_7b", "1x512:int64"),
 )
 
 
