@@ -15,6 +15,7 @@ from stepzero.moments._call import Call, Rule
 from stepzero.moments._signal import Moments, Signal, lean
 
 Roling = Callable[[Call, Signal], R.Roles]
+PADS = frozenset(("pad", "constant_pad_nd", "im2col"))  # moves that put zeros in
 
 
 def unchanged(call: Call) -> Signal:
@@ -56,6 +57,8 @@ def moved(call: Call, x: Signal, roles: Roling) -> list[Signal]:
     """Run the op on every moment and on the tangent; several outputs give several signals."""
 
     def run(t: Tensor) -> list[Tensor]:
+        if t.numel() == 1 and call.op not in PADS:  # alike everywhere, and so it stays
+            return [t.reshape((1,) * len(shape)) for shape in call.shapes]
         if roles is reshaped:
             return [_reshaped(x, t, call.shape)]
         return listed(call.run(**{call.main: x.full(t)}))
