@@ -490,3 +490,11 @@ def test_a_tied_head_that_rescales_is_not_loud_once_inputs_show_it():
     assert not list(lint(lambda: Rescaled(1.0), ids, rules=rules))
     (loud,) = lint(lambda: Tied(1.0), ids, rules=rules)
     assert loud.severity == "error"
+
+
+def test_a_model_of_which_nothing_is_known_is_not_blamed_for_its_signal() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+        found = lint(model, (2, 64))
+    assert not list(found)
+    assert "nothing recorded their init" in str(found)

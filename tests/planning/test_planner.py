@@ -196,3 +196,18 @@ def test_zeros_that_are_padded_beforehand_are_no_taps():
     inside = plan(nn.Sequential(nn.Conv2d(8, 16, 3, padding=1)), (1, 8, 6, 6))["0.weight"]
     assert (apart.fan_in, apart.fan_out) == (pytest.approx(inside.fan_in), pytest.approx(inside.fan_out))
     assert apart.law.std == pytest.approx(inside.law.std)
+
+
+def test_modes_of_the_caller_do_not_reach_the_plan():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
+    plain = plan(net, (2, 3, 8, 8))
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.device("meta")):
+        with mode:
+            assert plan(net, (2, 3, 8, 8)) == plain
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_shapes_stand_for_tensors_of_the_models_own_type(dtype):
+    made = plan(nn.Sequential(nn.Linear(16, 4)).to(dtype), (2, 16))
+    assert made.inputs == f"input: {str(dtype)[6:]} (2, 16)"
+    assert made["0.weight"].law.std == pytest.approx(0.25)

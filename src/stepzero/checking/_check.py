@@ -17,10 +17,11 @@ from stepzero.checking._spectrum import scatter
 from stepzero.errors import CheckError
 from stepzero.laws import Kept
 from stepzero.moments import RULES, Flow, OnUnknown, Rule, centred, propagate, weight_sites
-from stepzero.network import Graph, ModelInputs, Node, capture, random_state_kept, real_inputs
+from stepzero.network import Graph, ModelInputs, Node, capture, random_state_kept, real_inputs, unmoved
 from stepzero.planning import Plan
 
 
+@unmoved
 def check(
     model: nn.Module,
     inputs: Any,
@@ -62,7 +63,7 @@ def check(
     if draws < 1 or (draws > 1 and plan is None):
         raise CheckError(f"draws={draws}: give a number ≥ 1, and a plan to draw from if it is more than 1.")
     _require_values(model)
-    call = real_inputs(inputs, seed=seed)
+    call = real_inputs(ModelInputs.of(inputs, model), seed=seed)
     graph = capture(model, call)
     flow = propagate(
         graph,

@@ -19,6 +19,7 @@ from stepzero.checking._findings import Finding, Findings
 from stepzero.checking._rule import Lint
 from stepzero.checking._stock import take_stock
 from stepzero.errors import CheckError
+from stepzero.network import unmoved
 
 LINTS: Mapping[str, Lint] = MappingProxyType(
     {
@@ -63,6 +64,7 @@ LINTS: Mapping[str, Lint] = MappingProxyType(
 )  # fmt: skip
 
 
+@unmoved
 def lint(
     model_or_factory: nn.Module | Callable[[], nn.Module],
     inputs: Any = None,

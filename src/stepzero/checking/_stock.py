@@ -36,7 +36,7 @@ class Stock:
         holdings: Each parameter once, by canonical name.
         uses: How each weight is used, by its name: from its module, or better from the graph.
         graph: The recorded forward pass, where inputs were given.
-        flow: The predicted moments, where inputs were given.
+        flow: The predicted moments, where inputs were given and laws or values are known.
         lost: Draws that the constructor made into temporaries, with their lines of code.
         notes: What could not be looked at.
     """
@@ -100,7 +100,8 @@ def take_stock(model_or_factory: nn.Module | Callable[[], nn.Module], inputs: An
         return Stock(model, held, uses, lost=lost, notes=notes)
     graph, flow = _signal(model, held, inputs)
     uses = {name: found for name, found in uses_in_graph(graph, flow, uses, held).items() if name in held}
-    return Stock(model, held, uses, graph, flow, lost, notes)
+    told = flow if recorded is not None or all(h.moments is not None for h in held.values()) else None
+    return Stock(model, held, uses, graph, told, lost, notes)
 
 
 def _model(model_or_factory: Any) -> nn.Module:
@@ -131,7 +132,7 @@ def _unknown(held: Mapping[str, Holding]) -> tuple[str, ...]:
 
 def _signal(model: nn.Module, held: Mapping[str, Holding], inputs: Any) -> tuple[Graph, Flow]:
     """Capture the forward pass and follow its moments under the model's own laws."""
-    call = ModelInputs.of(inputs)
+    call = ModelInputs.of(inputs, model)
     graph = capture(model, call)
     given = {
         name: t

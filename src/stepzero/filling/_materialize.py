@@ -12,7 +12,7 @@ from torch import nn
 
 from stepzero.errors import ApplyError
 from stepzero.laws import Kept, Law
-from stepzero.network import Slot, buffer_slots, parameter_slots, recorded_laws
+from stepzero.network import Slot, buffer_slots, parameter_slots, recorded_laws, unmoved
 
 from ._apply import restoring, write_all, written
 from ._buffers import Factory, constructed_buffers, reset_of
@@ -21,6 +21,7 @@ from ._match import Entries, kept, match
 from ._receipt import Receipt
 
 
+@unmoved
 def materialize_(
     model: nn.Module,
     plan: Entries,

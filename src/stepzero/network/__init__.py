@@ -1,6 +1,7 @@
 """Network: a model as data. Capture runs it on meta; replay proves the record on real tensors."""
 
 from ._calm import random_state_kept as random_state_kept
+from ._calm import unmoved as unmoved
 from ._capture import capture as capture
 from ._checks import check_model as check_model
 from ._checks import require_parameters as require_parameters

@@ -11,11 +11,25 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 _ONE_AT_A_TIME = threading.RLock()
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def unmoved(function: Callable[P, R]) -> Callable[P, R]:
+    """Return the function out of reach of the caller's `no_grad`, `inference_mode` and `with torch.device("meta")`."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = torch.get_default_device()
+        with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu" if device.type == "meta" else device):
+            return function(*args, **kwargs)
+
+    return run
 
 
 @contextlib.contextmanager

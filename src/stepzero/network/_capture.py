@@ -39,7 +39,7 @@ def capture(model: nn.Module, inputs: Any, *, training: bool | None = None) -> G
         [('0', 'linear'), ('1', 'relu')]
     """
     check_model(model)
-    call = ModelInputs.of(inputs)
+    call = ModelInputs.of(inputs, model)
     check_call(model, call)
     with eager_switches(), random_state_kept():
         made: list[weakref.ref[torch.Tensor]] = []

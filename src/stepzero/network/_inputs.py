@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from stepzero.errors import InputError
 from stepzero.network._walk import replace_tensors
@@ -22,7 +23,7 @@ SPEC = re.compile(r"^(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*)(?::(?P<
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """An input of which only shape and type are known; float32 unless said otherwise."""
+    """An input of which only shape and type are known."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
@@ -40,29 +41,21 @@ class ModelInputs:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, inputs: Any) -> ModelInputs:
+    def of(cls, inputs: Any, model: nn.Module | None = None) -> ModelInputs:
         """Return the call that `inputs` describes.
 
         Args:
             inputs: A tensor, a tuple or list of tensors and shapes, one shape, a text form
                 (`"1x3x224x224"`, `"ids=1x128:int64"`) or a list of them, `{"args": ..., "kwargs": ...}`,
                 or a mapping from argument names to tensors.
+            model: What is called: a shape without a type is of its floating type, without a model of float32.
 
         Raises:
             InputError: if it is none of these.
         """
         if isinstance(inputs, cls):
             return inputs
-        if isinstance(inputs, Mapping):
-            return _from_mapping(inputs)
-        if isinstance(inputs, (torch.Tensor, TensorSpec)) or _is_shape(inputs):
-            return cls((_positional(inputs),))
-        if isinstance(inputs, str):
-            return _from_text([inputs])
-        if isinstance(inputs, (tuple, list)):
-            texts = [entry for entry in inputs if isinstance(entry, str)]
-            return _from_text(texts) if texts and len(texts) == len(inputs) else cls(tuple(map(_positional, inputs)))
-        raise InputError(f"inputs of type {type(inputs).__name__} do not describe a call of the model. {HOW}")
+        return _read(inputs, _floating_type(model))
 
     def changed(self, change: Any) -> ModelInputs:
         """Return the same call with `change` applied to every tensor and `TensorSpec`."""
@@ -81,8 +74,8 @@ class ModelInputs:
         return ", ".join(f"{name}: {str(t.dtype)[6:]} {tuple(t.shape)}" for name, t in named) or "no tensor"
 
 
-def parse_spec(text: str) -> tuple[str | None, TensorSpec]:
-    """Return name and spec of a text form such as `"1x3x224x224"` or `"ids=1x128:int64"`.
+def parse_spec(text: str, floating: torch.dtype = torch.float32) -> tuple[str | None, TensorSpec]:
+    """Return name and spec of a text form such as `"1x3x224x224"` or `"ids=1x128:int64"`; a text without a type is `floating`.
 
     Raises:
         InputError: if the text has another form, or its type is not one of torch's.
@@ -94,7 +87,7 @@ def parse_spec(text: str) -> tuple[str | None, TensorSpec]:
     match = SPEC.match(text.strip())
     if match is None:
         raise InputError(f'input {text!r} is not of the form "1x3x224x224" or "name=1x128:int64".')
-    dtype = getattr(torch, match["dtype"] or "float32", None)
+    dtype = getattr(torch, match["dtype"], None) if match["dtype"] else floating
     if not isinstance(dtype, torch.dtype):
         raise InputError(f"input {text!r}: {match['dtype']!r} is not a tensor type. Try float32, int64 or bool.")
     return match["name"], TensorSpec(tuple(map(int, match["shape"].split("x"))), dtype)
@@ -117,7 +110,22 @@ def real_inputs(inputs: Any, *, seed: int = 0) -> ModelInputs:
     return ModelInputs.of(inputs).changed(draw)
 
 
-def _from_mapping(inputs: Mapping[str, Any]) -> ModelInputs:
+def _read(inputs: Any, floating: torch.dtype) -> ModelInputs:
+    if isinstance(inputs, Mapping):
+        return _from_mapping(inputs, floating)
+    if isinstance(inputs, (torch.Tensor, TensorSpec)) or _is_shape(inputs):
+        return ModelInputs((_positional(inputs, floating),))
+    if isinstance(inputs, str):
+        return _from_text([inputs], floating)
+    if isinstance(inputs, (tuple, list)):
+        texts = [entry for entry in inputs if isinstance(entry, str)]
+        if texts and len(texts) == len(inputs):
+            return _from_text(texts, floating)
+        return ModelInputs(tuple(_positional(entry, floating) for entry in inputs))
+    raise InputError(f"inputs of type {type(inputs).__name__} do not describe a call of the model. {HOW}")
+
+
+def _from_mapping(inputs: Mapping[str, Any], floating: torch.dtype) -> ModelInputs:
     if not set(inputs) <= {"args", "kwargs"}:
         if not all(isinstance(name, str) for name in inputs):
             raise InputError(f"inputs with keys {list(inputs)}: argument names are strings. {HOW}")
@@ -125,13 +133,13 @@ def _from_mapping(inputs: Mapping[str, Any]) -> ModelInputs:
     args, kwargs = inputs.get("args", ()), inputs.get("kwargs", {})
     if not isinstance(kwargs, Mapping):
         raise InputError(f'inputs["kwargs"] is a {type(kwargs).__name__}, not a mapping from argument names. {HOW}')
-    positional = ModelInputs.of(args)  # a text among them may name its argument
+    positional = _read(args, floating)  # a text among them may name its argument
     return ModelInputs(positional.args, positional.kwargs | dict(kwargs))
 
 
-def _from_text(texts: Sequence[str]) -> ModelInputs:
+def _from_text(texts: Sequence[str], floating: torch.dtype) -> ModelInputs:
     args, kwargs = [], {}
-    for name, spec in map(parse_spec, texts):
+    for name, spec in (parse_spec(text, floating) for text in texts):
         if name is None:
             args.append(spec)
         elif name in kwargs:
@@ -141,18 +149,24 @@ def _from_text(texts: Sequence[str]) -> ModelInputs:
     return ModelInputs(tuple(args), kwargs)
 
 
+def _floating_type(model: nn.Module | None) -> torch.dtype:
+    """Return the type of the first real floating parameter that arithmetic knows; float32 where there is none."""
+    types = (p.dtype for p in model.parameters()) if isinstance(model, nn.Module) else iter(())
+    return next((t for t in types if t.is_floating_point and t.itemsize > 1), torch.float32)
+
+
 def _is_shape(thing: Any) -> bool:
     if not isinstance(thing, (tuple, list)) or not thing:
         return False
     return all(isinstance(size, int) and not isinstance(size, bool) for size in thing)
 
 
-def _positional(entry: Any) -> Any:
+def _positional(entry: Any, floating: torch.dtype) -> Any:
     """Return an argument as the model gets it; a shape among positional arguments stands for a float tensor."""
     if _is_shape(entry):
-        return TensorSpec(tuple(entry))
+        return TensorSpec(tuple(entry), floating)
     if isinstance(entry, str):
-        name, spec = parse_spec(entry)
+        name, spec = parse_spec(entry, floating)
         if name is not None:
             raise InputError(f"input {entry!r} has a name and stands among positional arguments. {HOW}")
         return spec

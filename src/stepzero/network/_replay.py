@@ -11,7 +11,7 @@ from torch import nn
 
 from stepzero.errors import CaptureError
 from stepzero.network._graph import Graph, Node, Ref, Value
-from stepzero.network._inputs import real_inputs
+from stepzero.network._inputs import ModelInputs, real_inputs
 from stepzero.network._names import buffer_slots, parameter_slots
 from stepzero.network._ops import schema_of, tensors_of
 
@@ -26,7 +26,7 @@ def leaves(graph: Graph, model: nn.Module, inputs: Any) -> dict[int, torch.Tenso
     slots = (*parameter_slots(model).values(), *buffer_slots(model).values())
     named = {name: slot.tensor for slot in slots for name in slot.names}
     found = {value: named[name] for name, value in (*graph.parameters.items(), *graph.buffers.items())}
-    given = real_inputs(inputs).named(model.forward)
+    given = real_inputs(ModelInputs.of(inputs, model)).named(model.forward)
     return found | {value: given[name] for name, value in graph.inputs.items()}
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from stepzero.errors import PlanError
 from stepzero.moments import RULES, OnUnknown, Rule
-from stepzero.network import ModelInputs, capture
+from stepzero.network import ModelInputs, capture, unmoved
 
 from ._draft import begin
 from ._entries import entries_of, notes_of
@@ -20,6 +20,7 @@ from ._plan import Plan
 from ._policies import Policy, read_policies
 
 
+@unmoved
 def plan(
     model: nn.Module,
     inputs: Any = None,
@@ -77,7 +78,7 @@ def plan(
                 f"goal={goal!r} follows a signal through the model: give inputs, such as a shape (1, 3, 224, 224)."
             )
         return plan_without_inputs(model, overrides)
-    call = ModelInputs.of(inputs)
+    call = ModelInputs.of(inputs, model)
     graph = capture(model, call)
     own = own_laws(model, read_values=goal == "own")
     draft = begin(model, call, graph, overrides, chosen, rules, on_unknown, own, aim)
