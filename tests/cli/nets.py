@@ -62,6 +62,18 @@ class Lookup(nn.Module):
         return self.read(self.table(ids))
 
 
+class Powered(nn.Module):
+    """A rate whose draw is no law: the exponential of a normal."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = nn.Linear(16, 8)
+        self.rate = nn.Parameter(torch.randn(8).exp())
+
+    def forward(self, x):
+        return self.read(x) * torch.sigmoid(self.rate)
+
+
 class Summing(nn.Module):
     """An op without a rule, between two layers: taken as the identity, the prediction behind it is wrong."""
 
@@ -71,7 +83,7 @@ class Summing(nn.Module):
         self.second = nn.Linear(64, 64)
 
     def forward(self, x):
-        return self.second(torch.cumsum(self.first(x), dim=1))
+        return self.second(torch.logcumsumexp(self.first(x), dim=1))
 
 
 class Unwritten(nn.Module):

@@ -52,7 +52,7 @@ def test_the_plan_file_holds_the_plan_that_is_shown(cli, tmp_path):
     assert Plan.load(path).to_dict() == Plan.from_dict(shown).to_dict()
 
 
-@pytest.mark.parametrize(("name", "start"), [("plan.md", "## Plan for"), ("plan.html", "<section")])
+@pytest.mark.parametrize(("name", "start"), [("plan.md", "## Plan for"), ("plan.html", "<!doctype html>")])
 def test_the_end_of_the_name_decides_the_form(cli, tmp_path, name, start):
     assert cli("plan", f"{NETS}:stack", *INPUT, "-o", tmp_path / name).code == 0
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)

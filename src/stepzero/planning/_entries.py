@@ -24,7 +24,7 @@ def notes_of(draft: Draft, walked: Walked, entries: Iterable[Entry]) -> tuple[st
     graph, flow = draft.graph, walked.flow
     kept = [e.name for e in entries if isinstance(e.law, Kept)]
     told = (
-        (kept, f"{len(kept)} parameters keep their values: {some(kept)}"),
+        (kept, f"{_keepers(len(kept))}: {some(kept)}"),
         (flow.probed, f"measured on random tensors, for want of a rule: {some(flow.probed)}"),
         (flow.passed, f"neither derived nor measured, so taken to pass the signal as it is: {some(flow.passed)}"),
         (walked.chooser.fixed, f"the graph itself fixes the weight's scale at: {some(dict.fromkeys(walked.chooser.fixed))}"),
@@ -45,6 +45,10 @@ def _rates(draft: Draft) -> Iterator[str]:
     for rate, names in groups.items():
         if rate != 1.0:
             yield f"to go with these scales: Adam's learning rate × {rate:.4g} for {some(names)}"
+
+
+def _keepers(count: int) -> str:
+    return "1 parameter keeps its values" if count == 1 else f"{count} parameters keep their values"
 
 
 def some(names: Iterable[str], most: int = 4) -> str:
