@@ -1,5 +1,7 @@
 """Max pooling, alone and jointly with the activation before it."""
 
+import math
+
 import pytest
 from torch import nn
 
@@ -34,3 +36,9 @@ def test_gelu_dips_so_the_maximum_is_approximate(hold):
     module = nn.Sequential(nn.GELU(), nn.MaxPool2d(3))
     loose = {"second": 0.01, "mean": 0.01}
     hold(module, (3, 8, 9, 6), moments=CENTRED, draws=120, loose={**PAIRS, **loose}, loose_change={**CHANGES, **loose})
+
+
+def test_a_border_of_minus_infinity_is_left_out(hold):
+    """TensorFlow's padding, as timm writes it before a pool."""
+    module = nn.Sequential(nn.ConstantPad2d((0, 1, 0, 1), -math.inf), nn.MaxPool2d(3, 2))
+    hold(module, (3, 8, 8, 8), moments=CENTRED, draws=120, loose=PAIRS, loose_change=CHANGES)

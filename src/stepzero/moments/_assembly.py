@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
@@ -50,9 +52,15 @@ def repeated(call: Call) -> Signal:
 
 
 def padded(call: Call) -> Signal:
-    """Padding: reflect, replicate and circular move values; a constant c has mean c, and c² everywhere else."""
+    """Padding: reflect, replicate and circular move values; a constant c has mean c, and c² everywhere else.
+
+    −∞ keeps a border out of a maximum, and the rule of max pools leaves it out. Its places have no moments: they stand for
+    the nearest of the map.
+    """
     x = call.operand(call.main)
     value = float(call.argument("value") or 0.0)
+    if value == -math.inf:
+        return _bordered(call, x)
     if call.argument("mode", "constant") != "constant" or not value:
         return moved(call, x, same)[0]
     m = x.moments
@@ -63,6 +71,18 @@ def padded(call: Call) -> Signal:
         tangent = x.tangent.each(lambda t: lean(call.run(**{call.main: x.full(t), "value": 0.0})))
     roles = tuple(R.resize(axis, n) for axis, n in zip(x.roles, call.shape, strict=True))
     return Signal(call.shape, roles, Moments(mean, *rest), tangent)
+
+
+def _bordered(call: Call, x: Signal) -> Signal:
+    """Repeat the border of a map."""
+    pads = list(call.argument("pad"))
+
+    def repeat(t: Tensor) -> Tensor:
+        return lean(functional.pad(x.full(t), pads, mode="replicate"))
+
+    roles = tuple(R.resize(axis, n) for axis, n in zip(x.roles, call.shape, strict=True))
+    m, tangent = x.mapped(lambda m: m.each(repeat))
+    return Signal(call.shape, roles, m.each(trimmed), tangent)
 
 
 def joined(call: Call) -> Signal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import prod
 
 import numpy as np
@@ -57,7 +58,10 @@ class _Window:
         self.stride = self._options(call, "stride", None)
         self.padding, self.dilation = self._options(call, "padding", 0), self._options(call, "dilation", 1)
         self.out = [call.shape[d] for d in self.dims]
-        self.members = self._total(torch.ones([1] * (rank - n) + [x.shape[d] for d in self.dims], dtype=torch.float64))
+        self.valid = _valid(call, [x.shape[d] for d in self.dims]).reshape(
+            [1] * (rank - n) + [x.shape[d] for d in self.dims]
+        )
+        self.members = self._total(self.valid).clamp_min(1.0)
 
     def _options(self, call: Call, name: str, default: int | None) -> list[int]:
         n = len(self.dims)
@@ -83,7 +87,7 @@ class _Window:
 
     def average(self, t: Tensor) -> Tensor:
         """Average a lean tensor over each window's valid members."""
-        return self._total(written(t, self.shape, self.dims)) / self.members
+        return self._total(written(t, self.shape, self.dims) * self.valid) / self.members
 
     def _total(self, t: Tensor) -> Tensor:
         """Sum over windows; those of ceil_mode may run over the right border."""
@@ -97,6 +101,18 @@ class _Window:
         y = conv(flat, ones, stride=self.stride, dilation=self.dilation)
         y = y[(slice(None), slice(None), *(slice(0, o) for o in self.out))]
         return y.reshape(*t.shape[: self.dims[0]], *self.out)
+
+
+def _valid(call: Call, sizes: list[int]) -> Tensor:
+    """Return 1 where a maximum may be, and 0 where the op before padded with −∞."""
+    maker = call.graph.producer(call.node.arguments[call.main].id)
+    if maker is None or maker.op not in ("pad", "constant_pad_nd") or maker.arguments.get("value") != -math.inf:
+        return torch.ones(sizes, dtype=torch.float64)
+    pads = list(maker.arguments["pad"])[: 2 * len(sizes)]
+    pads += [0] * (2 * len(sizes) - len(pads))
+    sides = list(zip(pads[::2], pads[1::2], strict=True))[::-1]  # of the last axis first
+    inner = [size - low - high for size, (low, high) in zip(sizes, sides, strict=True)]
+    return F.pad(torch.ones(inner, dtype=torch.float64), pads)
 
 
 class _Expanded:
