@@ -36,7 +36,7 @@ CASES = {
     "conv3d": (nn.Conv3d(1, 8, 3), (1, 3, 8, 8, 8), r"It takes \(batch, 1, depth, height, width\)"),
     "conv_transpose2d": (nn.ConvTranspose2d(6, 4, 2), (1, 3, 8, 8), r"It takes \(batch, 6, height, width\)"),
     "rank": (nn.Conv2d(3, 8, 3), (1, 3, 16), r"It takes \(batch, 3, height, width\)"),
-    "type": (nn.Conv2d(3, 4, 3).half(), (1, 3, 8, 8), r"It takes \(batch, 3, height, width\) of type float16"),
+    "type": (nn.Conv2d(3, 4, 3).half(), "1x3x8x8:float32", r"It takes \(batch, 3, height, width\) of type float16"),
     "embedding": (nn.Embedding(10, 4), (2, 5), r"whole numbers below 10, such as the text form 1x16:int64"),
     "file": (Opens(4, 4), (2, 4), r"no/such/table.bin'.*let that path exist from here"),
     "import": (Imports(4, 4), (2, 4), r"No module named 'no_such_module'.*Install what it imports"),
