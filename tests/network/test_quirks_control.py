@@ -1,30 +1,15 @@
 """What models do in Python, one small module each: the recorded graph must say the same as the run."""
 
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-QUIRKS: dict[str, tuple[Callable[[], nn.Module], object]] = {}
+from .quirks import Lin, Quirks
 
-
-def quirk(inputs):
-    def register(make):
-        QUIRKS[make.__name__] = (make, inputs)
-        return make
-
-    return register
-
-
-class Lin(nn.Module):
-    """A module with one linear layer, for quirks that only need a weight."""
-
-    def __init__(self, width: int = 6) -> None:
-        super().__init__()
-        self.fc = nn.Linear(width, width)
+quirk = Quirks()
 
 
 # Control flow and known values
@@ -220,10 +205,10 @@ class SameInputWrittenInPlace(Lin):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*use_reentrant.*")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("name", QUIRKS)
+@pytest.mark.parametrize("name", quirk)
 class TestEveryQuirk:
     def test_replayed_graph_gives_the_outputs_and_gradients_of_the_model(self, name, training, replays):
-        replays(*QUIRKS[name], training)
+        replays(*quirk[name], training)
 
     def test_capture_leaves_the_model_and_the_random_state_as_they_were(self, name, training, leaves_alone):
-        leaves_alone(*QUIRKS[name], training)
+        leaves_alone(*quirk[name], training)

@@ -1,7 +1,5 @@
 """What models take from libraries and composites, one small module each: the recorded graph must say the same as the run."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,23 +7,9 @@ from einops import rearrange, reduce
 from einops.layers.torch import Rearrange
 from torch import nn
 
-QUIRKS: dict[str, tuple[Callable[[], nn.Module], object]] = {}
+from .quirks import Lin, Quirks
 
-
-def quirk(inputs):
-    def register(make):
-        QUIRKS[make.__name__] = (make, inputs)
-        return make
-
-    return register
-
-
-class Lin(nn.Module):
-    """A module with one linear layer, for quirks that only need a weight."""
-
-    def __init__(self, width: int = 6) -> None:
-        super().__init__()
-        self.fc = nn.Linear(width, width)
+quirk = Quirks()
 
 
 # Libraries and composites
@@ -151,10 +135,10 @@ class CatchesItsOwnError(Lin):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*use_reentrant.*")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("name", QUIRKS)
+@pytest.mark.parametrize("name", quirk)
 class TestEveryQuirk:
     def test_replayed_graph_gives_the_outputs_and_gradients_of_the_model(self, name, training, replays):
-        replays(*QUIRKS[name], training)
+        replays(*quirk[name], training)
 
     def test_capture_leaves_the_model_and_the_random_state_as_they_were(self, name, training, leaves_alone):
-        leaves_alone(*QUIRKS[name], training)
+        leaves_alone(*quirk[name], training)

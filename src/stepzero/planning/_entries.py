@@ -11,6 +11,7 @@ from stepzero.network import Node
 from ._draft import Draft, Walked
 from ._entry import Entry
 from ._given import PLANNED, Given, role_of
+from ._wording import keepers, some
 
 
 def entries_of(draft: Draft, walked: Walked) -> tuple[Entry, ...]:
@@ -24,7 +25,7 @@ def notes_of(draft: Draft, walked: Walked, entries: Iterable[Entry]) -> tuple[st
     graph, flow = draft.graph, walked.flow
     kept = [e.name for e in entries if isinstance(e.law, Kept)]
     told = (
-        (kept, f"{_keepers(len(kept))}: {some(kept)}"),
+        (kept, f"{keepers(len(kept))}: {some(kept)}"),
         (flow.probed, f"measured on random tensors, for want of a rule: {some(flow.probed)}"),
         (flow.passed, f"neither derived nor measured, so taken to pass the signal as it is: {some(flow.passed)}"),
         (walked.chooser.fixed, f"the graph itself fixes the weight's scale at: {some(dict.fromkeys(walked.chooser.fixed))}"),
@@ -45,17 +46,6 @@ def _rates(draft: Draft) -> Iterator[str]:
     for rate, names in groups.items():
         if rate != 1.0:
             yield f"to go with these scales: Adam's learning rate × {rate:.4g} for {some(names)}"
-
-
-def _keepers(count: int) -> str:
-    return "1 parameter keeps its values" if count == 1 else f"{count} parameters keep their values"
-
-
-def some(names: Iterable[str], most: int = 4) -> str:
-    """List a few names, and say how many there are in all."""
-    listed = list(names)
-    more = f" … ({len(listed)} in all)" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
 
 
 def _entry(draft: Draft, walked: Walked, name: str, gradients: Mapping[int, float]) -> Entry:

@@ -17,6 +17,7 @@ from stepzero.planning._entry import Entry
 from stepzero.planning._overrides import Override, read_overrides
 from stepzero.planning._own_values import law_of_values
 from stepzero.planning._plan import Plan
+from stepzero.planning._wording import some
 
 Basic = tuple[Law, str, tuple[str, ...]]  # law, recipe, reasons
 UNKNOWN = "its values are on meta, and the model was not built with stepzero.build: nothing is known of them"
@@ -109,9 +110,9 @@ def own_entry(slot: Slot, basic: Basic) -> Entry:
 def own_notes(model: nn.Module, laws: Mapping[str, Basic]) -> tuple[str, ...]:
     """Return what a reader should know about where the author's laws come from."""
     found, unread = recording(model), [name for name, (law, *_) in laws.items() if isinstance(law, Kept)]
-    notes = [f"{len(unread)} of {len(laws)} keep their values, since their law is not known: {_some(unread)}"] * bool(
-        unread
-    )
+    notes = []
+    if unread:
+        notes.append(f"{len(unread)} of {len(laws)} keep their values, since their law is not known: {some(unread)}")
     if found is None:
         notes.append("laws read from values, not from the constructor: stepzero.build(factory) records what it draws")
     elif found.rung == "real":
@@ -162,7 +163,3 @@ def _overridden(override: Override) -> Basic:
 def _is_persistent(model: nn.Module, name: str) -> bool:
     slot = buffer_slots(model)[name]
     return any(attribute not in module._non_persistent_buffers_set for module, attribute in slot.places)
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
