@@ -182,3 +182,38 @@ def test_a_norm_of_one_element_puts_out_zero():
     graph = capture(One(), (2, 5, 1))
     y = propagate(graph, {}, {}, on_unknown="error").signals[graph.outputs[0]]
     assert all(float(t.abs().max()) == 0.0 for t in y.moments)
+
+
+class NormalisedShortcut(nn.Module):
+    """A block of RepVGG (Ding et al. 2021): normalised branches of one activation, the activation itself among them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(512, 128, 1, bias=False)
+        self.second = nn.Conv2d(128, 128, 3, padding=1, padding_mode="circular", bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(128, affine=affine) for affine in (True, False))
+
+    def forward(self, x):
+        y = torch.relu(self.first(x))
+        return torch.relu(self.norms[0](y) + self.norms[1](self.second(y)))
+
+
+def test_changes_of_a_normalised_activation_live_where_it_is_high():
+    """E[φ'(x)²φ'(BN(φ(x)) + branch)²] is not the product: with ReLU the second is open for two changes of three."""
+    module, zero = NormalisedShortcut().train(), torch.tensor(0.0).double()
+    graph = capture(module, (8, 512, 6, 6))
+    laws = {n: (zero, zero + 1 / (9 * 128 if "second" in n else 512)) for n in graph.parameters}
+    laws |= {"norms.0.weight": (zero + 1, zero + 1), "norms.0.bias": (zero, zero)}
+    predicted = next(iter(propagate(graph, {}, laws).gradients().values()))
+    torch.manual_seed(8)
+    found = []
+    for _ in range(30):
+        for p in (module.first.weight, module.second.weight):
+            nn.init.normal_(p, 0.0, p[0].numel() ** -0.5)
+        z = module.first(torch.randn(8, 512, 6, 6)).detach().requires_grad_()
+        y = torch.relu(z)
+        y = torch.relu(module.norms[0](y) + module.norms[1](module.second(y)))
+        (g,) = torch.autograd.grad(y, z, torch.randn_like(y))
+        found.append(g.square().mean())
+    mean, error = torch.stack(found).mean(), torch.stack(found).std() / 30**0.5
+    assert abs(float(mean) - predicted) <= 4 * float(error) + 0.01 * predicted

@@ -15,6 +15,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call
 from stepzero.moments._moves import moved, same, trimmed
 from stepzero.moments._signal import Knob, Moments, Signal, constant, lean, ranked, widen
+from stepzero.moments._stream import Stream
 from stepzero.network import Ref
 
 
@@ -105,8 +106,9 @@ def _joined(call: Call, parts: Sequence[Signal]) -> Signal:
         tangent = Moments(*(join([getattr(c, f) for c in changes]) for f in Moments._fields))
     knobs = {p.knob for p in parts}
     knob: Knob | None = knobs.pop() if len(knobs) == 1 else None
-    skewness = sum(p.skewness * prod(p.shape) for p in parts) / prod(call.shape)
-    return Signal(call.shape, _joined_roles(call, parts), m, tangent, knob=knob, skewness=skewness)
+    shares = [prod(p.shape) / prod(call.shape) for p in parts]
+    stream = Stream(sum(share * p.skewness for share, p in zip(shares, parts, strict=True)))
+    return Signal(call.shape, _joined_roles(call, parts), m, tangent, knob=knob, stream=stream)
 
 
 def _stacking(call: Call, parts: Sequence[Signal]) -> Callable[[Sequence[Tensor]], Tensor]:
@@ -137,8 +139,8 @@ def _concatenation(call: Call, parts: Sequence[Signal]) -> Callable[[Sequence[Te
 
 
 def _joined_roles(call: Call, parts: Sequence[Signal]) -> R.Roles:
-    """Roles of the part that knows most about its axes; the joined axis keeps its first role."""
-    first = max(parts, key=lambda p: sum(map(bool, p.roles)))
+    """Roles of the part that knows most about its axes (a table knows nothing); the joined axis keeps its first role."""
+    first = max(parts, key=lambda p: sum(bool(a) and not R.is_all(a, "copy") for a in p.roles))
     if call.op == "stack":
         d = int(call.argument("dim", 0)) % (len(first.shape) + 1)
         return (*first.roles[:d], R.single(call.shape[d], "channel"), *first.roles[d:])
@@ -165,8 +167,17 @@ def updated(call: Call) -> Signal:
     if old.tangent is not None or new.tangent is not None:
         changes = [s.tangent or Moments(*(nothing,) * 6) for s in (old, new)]
         tangent = Moments(*(run(a, b) for a, b in zip(*changes, strict=True)))
-    roles = old.roles if any(old.roles) else new.roles
-    return Signal(call.shape, roles, m, tangent)
+    return Signal(call.shape, _overwritten_roles(old, new), m, tangent)
+
+
+def _overwritten_roles(old: Signal, new: Signal) -> R.Roles:
+    """Numbers that a signal overwrites (a buffer of zeros) know nothing of their axes: the signal's last axes decide."""
+    lead = len(old.roles) - len(new.roles)
+    if old.known is None or lead < 0:
+        return old.roles if any(old.roles) else new.roles
+    usual = R.guess(old.shape, channel_last=_channel_last(new.roles))
+    axes = zip(((),) * lead + new.roles, usual, old.shape, strict=True)
+    return tuple(R.resize(axis, n) if axis else other for axis, other, n in axes)
 
 
 def indexed(call: Call) -> Signal:

@@ -51,7 +51,7 @@ def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
         change,
         unevenness=root.unevenness,
         tap=root.tap,
-        skewness=root.skewness,
+        stream=root.stream,
         parts=parts,
         scatter=root.scatter,
     )

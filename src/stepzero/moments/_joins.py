@@ -15,7 +15,8 @@ from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._activations import KINKS
 from stepzero.moments._call import Call, tensor64
-from stepzero.moments._signal import Knob, Moments, Part, Scatter, Signal, constant, widen
+from stepzero.moments._signal import Knob, Moments, Part, Scatter, Signal, constant, placed, widen
+from stepzero.moments._stream import Stream
 from stepzero.network import Ref
 from stepzero.theory._hermite import PiecewiseLinear
 
@@ -40,7 +41,7 @@ def binary(independent: Combine) -> Callable[[Call], Signal]:
             return P.pending(root, _composed(call, names, f, g))
         shape = call.shape
         roles = R.broadcast(*sorted((left.roles, right.roles), key=len, reverse=True))
-        return independent(call, widen(left, shape, roles), widen(right, shape, roles))
+        return independent(call, *(widen(placed(x, roles), shape, roles) for x in (left, right)))
 
     return rule
 
@@ -111,14 +112,15 @@ def add(call: Call, a: Signal, b: Signal) -> Signal:
     tangent = summed([(a.tangent, 1.0), (b.tangent, alpha**2)])
     parts = [part for x, factor in ((a, 1.0), (b, alpha)) if (part := _part(x, factor)) is not None]
     parts = parts if any(part.mean or part.variance for part in parts) else []
-    return Signal(a.shape, a.roles, moments, tangent, skewness=_sum_skewness(a, b, alpha), parts=parts)
+    return Signal(a.shape, a.roles, moments, tangent, stream=Stream(_sum_skewness(a, b, alpha)), parts=parts)
 
 
 def _part(x: Signal, factor: float) -> Part | None:
     """What an operand adds to the change of a sum; the change that two activations brought meets the last one only."""
     if x.tangent is None:
         return None
-    return Part(x.tangent.times(factor**2), factor * x.stream.live_mean, factor**2 * x.stream.live_variance)
+    stream = x.stream.times(factor)
+    return Part(x.tangent.times(factor**2), stream.live_mean, stream.live_variance)
 
 
 def _sum_skewness(a: Signal, b: Signal, alpha: float) -> float:
@@ -154,7 +156,7 @@ def multiply(call: Call, a: Signal, b: Signal) -> Signal:
 
 
 class _Shape(TypedDict, total=False):
-    skewness: float
+    stream: Stream
     scatter: Scatter
     parts: list[Part]
 
@@ -163,10 +165,10 @@ def _product_shape(a: Signal, b: Signal) -> _Shape:
     """A signal times a number or a scale parameter keeps its shape; other products are taken as symmetric."""
     for x, factor in ((a, b), (b, a)):
         steady, square = factor.average(factor.mean), factor.average(factor.second)
-        if (x.skewness or x.parts or any(x.scatter)) and abs(steady) > 0.99 * square**0.5:
+        if (any(x.stream) or x.parts or any(x.scatter)) and abs(steady) > 0.99 * square**0.5:
             parts = [Part(p.change.times(square), p.mean * steady, p.variance * square) for p in x.parts]
             parts = parts if factor.tangent is None else []
-            return {"skewness": math.copysign(x.skewness, x.skewness * steady), "scatter": x.scatter, "parts": parts}
+            return {"stream": x.stream.times(steady), "scatter": x.scatter, "parts": parts}
     return {}
 
 

@@ -17,7 +17,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, tensor64
 from stepzero.moments._signal import Moments, Signal
 from stepzero.moments._smoothing import option, spatial_rank, written
-from stepzero.moments._stream import Power, skewness_of
+from stepzero.moments._stream import Power, Stream, skewness_of
 from stepzero.theory._extremes import expand_maximum, overlap
 from stepzero.theory._hermite import ORDER, Expansion, pair
 
@@ -44,7 +44,7 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
         second, near, *rest = c.second * slope, *(t * slope**2 for t in c[2:])
         tangent = Moments(tensor64(0.0), second, near + (second - near) * window.same_largest(), *rest)
     roles = R.replaced(root.roles, call.shape, window.dims, "position")
-    y = Signal(call.shape, roles, expansion.moments(), tangent, skewness=expansion.skewness())
+    y = Signal(call.shape, roles, expansion.moments(), tangent, stream=Stream(expansion.skewness()))
     return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
 
 

@@ -83,7 +83,7 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
     if first is None or group is None:
         return _normalised(x, dims, eps, centre)
     few = _normalised(one_of_each(x, first, group), dims, eps, centre)
-    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), skewness=few.skewness, scatter=x.scatter)
+    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), stream=few.stream, scatter=x.scatter)
 
 
 def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
@@ -96,8 +96,10 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         scale = 1.0 / ((members.mean(m.second) - pair).clamp_min(0.0) + eps)
         y = (members.without_mean(m) if centre else m).times(scale)
         y = y._replace(second=y.second.clamp_min(0.0))
+    shrunk = float(scale.mean())
+    stream = x.stream.times(shrunk**0.5)
     if x.tangent is None:
-        return Signal(x.shape, x.roles, y, skewness=x.skewness, scatter=x.scatter)
+        return Signal(x.shape, x.roles, y, stream=stream, scatter=x.scatter)
     free = members.independent(y, x.roles).clamp_min(LEAST_FREE)
 
     def through(change: Moments) -> Moments:
@@ -108,9 +110,8 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         return change.times(scale * (free / (free - 2.0)))
 
     change, parts = _uneven(x) if members.channels == 1 else (x.tangent, [])
-    shrunk = float(scale.mean())
     parts = [Part(through(p.change), p.mean * shrunk**0.5, p.variance * shrunk) for p in parts]
-    return Signal(x.shape, x.roles, y, through(change), skewness=x.skewness, scatter=x.scatter, parts=parts)
+    return Signal(x.shape, x.roles, y, through(change), stream=stream, scatter=x.scatter, parts=parts)
 
 
 def _uneven(x: Signal) -> tuple[Moments, list[Part]]:
@@ -144,7 +145,8 @@ class _Set:
     def of(cls, x: Signal, dims: Sequence[int]) -> _Set:
         """Count the members by the roles of the axes."""
         inside = tuple(x.roles[d] for d in dims)
-        return cls(tuple(dims), R.count(inside, "batch"), R.count(inside, "channel"), R.count(inside, "position"))
+        channels = R.count(inside, "channel") * R.count(inside, "copy")  # a token's own features
+        return cls(tuple(dims), R.count(inside, "batch"), channels, R.count(inside, "position"))
 
     def mean(self, t: Tensor) -> Tensor:
         """Average a lean tensor over the set."""
@@ -188,10 +190,11 @@ class _Set:
         )
 
     def _between(self, m: Moments) -> Tensor:
-        """The product of the means of two sets that share no member."""
+        """What the means of two sets that share no member take away."""
         if self.channels == 1:
             return m.apart
-        return m.mean**2 if self.places == self.inputs == 1 else m.mean * self.mean(m.mean)
+        mean = self.mean(m.mean)
+        return 2 * m.mean * mean - mean**2
 
 
 def _affine(call: Call, y: Signal, axis: int | None) -> Signal:
@@ -232,7 +235,8 @@ def _by_running_stats(call: Call, x: Signal) -> Signal:
     m = x.moments
     moved = Moments(m.mean - shift, *(t - 2 * shift * m.mean + shift**2 for t in m[1:]))
     tangent = None if x.tangent is None else x.tangent.times(inverse)
-    return _affine(call, Signal(x.shape, x.roles, moved.times(inverse), tangent, skewness=x.skewness), axis=1)
+    stream = x.stream.times(float(inverse.mean()) ** 0.5)
+    return _affine(call, Signal(x.shape, x.roles, moved.times(inverse), tangent, stream=stream), axis=1)
 
 
 def _regrouped(x: Signal, shape: Sequence[int], roles: R.Roles) -> Signal:

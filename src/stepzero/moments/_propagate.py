@@ -17,6 +17,7 @@ from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
 from stepzero.moments._probe import probed
 from stepzero.moments._signal import Moments, Part, Signal, constant
+from stepzero.moments._stream import Stream
 from stepzero.moments._table import RULES, SPONTANEOUS
 from stepzero.moments._weights import input_argument, weight_argument
 from stepzero.network import Graph, Node
@@ -185,7 +186,7 @@ def averaged(x: Signal) -> Signal:
     if source is not None:
         root = averaged(source.root) if source.root.read else source.root
         source = replace(source, root=root, evaluate=lambda: (m, None))
-    skewness = x.skewness if source is None else 0.0
+    stream = x.stream if source is None else Stream()
     return Signal(
         x.shape,
         x.roles,
@@ -194,14 +195,14 @@ def averaged(x: Signal) -> Signal:
         knob=x.knob,
         centred=x.centred,
         known=x.known,
-        skewness=skewness,
+        stream=stream,
         rows=x.rows,
     )
 
 
 def stopped(x: Signal) -> Signal:
     """Return the signal without its tangent: no gradient passes here."""
-    return Signal(x.shape, x.roles, x.moments, knob=x.knob, centred=x.centred, known=x.known, skewness=x.skewness)
+    return Signal(x.shape, x.roles, x.moments, knob=x.knob, centred=x.centred, known=x.known, stream=x.stream)
 
 
 def passed(call: Call) -> tuple[Signal | None, ...]:

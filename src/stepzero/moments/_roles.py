@@ -99,7 +99,7 @@ def axes(roles: Roles, role: Role) -> list[int]:
 
 
 def broadcast(left: Roles, right: Roles) -> Roles:
-    """Return the roles of an elementwise result: the axis that is not of size 1 decides."""
+    """Return the roles of an elementwise result: the axis that is not of size 1 decides; a copy's yields to any other."""
     rank = max(len(left), len(right))
     wide = [((),) * (rank - len(side)) + side for side in (left, right)]
-    return tuple(a if a else b for a, b in zip(*wide, strict=True))
+    return tuple(b if b and is_all(a, "copy") else a or b for a, b in zip(*wide, strict=True))

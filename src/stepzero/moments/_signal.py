@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -112,7 +113,7 @@ class Signal:
         known: Tensor | None = None,
         unevenness: float = 1.0,
         tap: Tensor | None = None,
-        skewness: float = 0.0,
+        stream: Stream = Stream(),  # noqa: B008
         parts: Sequence[Part] = (),
         scatter: Scatter = Scatter(),  # noqa: B008
         rows: Rows | None = None,
@@ -130,7 +131,7 @@ class Signal:
         self.rows = rows  # of a softmax
         self.scatter = scatter
         self.parts = tuple(parts)  # of the tangent, where a sum's operands let changes live at places of their own
-        self._stream = None if source is not None else Stream(skewness)
+        self._stream = None if source is not None else stream
 
     @property
     def moments(self) -> Moments:
@@ -210,15 +211,32 @@ class Signal:
     def scaled(self, factor: float) -> Signal:
         """Return the signal times sqrt(factor)."""
         m, tangent = self.mapped(lambda m: m.times(factor))
-        return Signal(self.shape, self.roles, m, tangent, centred=self.centred, skewness=self.skewness)
+        return Signal(self.shape, self.roles, m, tangent, centred=self.centred, stream=self.stream.times(factor**0.5))
 
 
 def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
-    """Return the signal of a tensor with known numbers: the same for every input, and taken as locally alike."""
+    """Return the signal of a tensor with known numbers: the same for every input, and taken as locally alike.
+
+    What its axes stand for, and so which of its elements are other places of one channel, is known from the signal that it
+    meets (`placed`); until then all others are.
+    """
     x = value.detach().to(torch.float64)
-    others = x * x.mean() if x.numel() > 1 else x * x
+    places = () if roles is None else R.axes(roles, "position")
+    count = math.prod(x.shape[d] for d in places)
+    if count > 1:  # each place with the average of the others
+        others = x * (x.sum(dim=tuple(places), keepdim=True) - x) / (count - 1)
+    else:
+        others = x * x.mean() if x.numel() > 1 and roles is None else x * x
     moments = Moments(x, x * x, x * x, others, x * x, others)
-    return Signal(x.shape, R.guess(x.shape) if roles is None else roles, moments, known=x)
+    return Signal(x.shape, R.same(x.shape, "copy") if roles is None else roles, moments, known=x)
+
+
+def placed(x: Signal, roles: R.Roles) -> Signal:
+    """Return a signal that meets another of these roles: numbers learn from it what their axes stand for."""
+    if x.known is None or x.tangent is not None or x.known.numel() == 1 or len(x.shape) > len(roles):
+        return x
+    own = roles[len(roles) - len(x.shape) :]
+    return constant(x.known.expand(x.shape), tuple(R.resize(a, n) if n > 1 else () for a, n in zip(own, x.shape, strict=True)))
 
 
 def lean(t: Tensor) -> Tensor:
@@ -250,7 +268,7 @@ def widen(signal: Signal, shape: Sequence[int], roles: R.Roles) -> Signal:
         return m._replace(across=m.second, apart=m.elsewhere) if new_inputs else m
 
     m, tangent = signal.mapped(spread)
-    return Signal(shape, roles, m, tangent, known=signal.known, skewness=signal.skewness)
+    return Signal(shape, roles, m, tangent, known=signal.known, stream=signal.stream)
 
 
 def _copied_places(m: Moments, before: int, after: int) -> Moments:

@@ -6,6 +6,7 @@ change through only where x > 0: there the stream is high, and the second ReLU m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,11 @@ class Stream(NamedTuple):
     skewness: float = 0.0  # E[(y - E[y])³] / Var[y]^1.5
     live_mean: float = 0.0  # E[y φ'²] / E[φ'²] - E[y]: the mean where a small change lives, less the mean
     live_variance: float = 0.0  # Var[y] with weights φ'², less Var[y]
+
+    def times(self, factor: float) -> Stream:
+        """Return the shape of y·factor (adding a number changes nothing)."""
+        sign = math.copysign(1.0, factor)
+        return Stream(sign * self.skewness, factor * self.live_mean, factor**2 * self.live_variance)
 
 
 def stream_of(root: Signal, phi: Pointwise) -> Stream:
