@@ -12,7 +12,7 @@ import typer
 from stepzero import reporting, theory
 
 from ._geometry import Dilation, Groups, InputSize, Padding, Stride, Transposed, geometry
-from ._options import Json, Overwrite, PlanFile, sizes, suffix_of
+from ._options import Json, Overwrite, PlanFile, output_option, sizes, suffix_of
 from ._output import refuse_to_replace, remark, show_json
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Subject = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write it too: .md (LaTeX), .html (MathML) or .txt."),
+    output_option("Write it too: .md (LaTeX), .html (MathML) or .txt."),
 ]
 
 

@@ -25,6 +25,7 @@ from ._options import (
     Policies,
     Residual,
     Seed,
+    output_option,
     plan_options,
 )
 from ._output import refuse_to_replace, show, show_json
@@ -46,9 +47,7 @@ EXAMPLES = (
 
 Output = Annotated[
     Path,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="The safetensors file to write; with --max-shard-size, the folder."
-    ),
+    output_option("The safetensors file to write; with --max-shard-size, the folder."),
 ]
 Dtype = Annotated[
     str | None,

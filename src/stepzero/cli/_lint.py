@@ -11,7 +11,7 @@ import typer
 from stepzero import reporting
 
 from ._check import FAILED, Weights
-from ._options import Arg, Eval, Json, Model
+from ._options import Arg, Eval, Json, MaybeModel, SignalInput, everything_option
 from ._output import show, show_json
 from ._progress import working
 
@@ -27,29 +27,19 @@ EXAMPLES = (
     "stepzero lint --list",
 )
 
-OptionalModel = Annotated[str | None, Model.__metadata__[0]]
-OptionalInput = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        "-i",
-        metavar="[NAME=]SIZES[:TYPE]",
-        help="Shape of an input; with it the signal is predicted, and the rules about it speak. Repeatable.",
-    ),
-]
 Rules = Annotated[list[str] | None, typer.Option("--rule", metavar="RULE", help="Ask these rules only. Repeatable.")]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(metavar="RULE[:PLACE]", help="Leave out a rule, or places of it (shell patterns). Repeatable."),
 ]
-Everything = Annotated[bool, typer.Option("--all", help="Tell every place of every rule.")]
+Everything = Annotated[bool, everything_option("Tell every place of every rule.")]
 Listing = Annotated[bool, typer.Option("--list", help="Show the rules and their sources, and do nothing else.")]
 
 
 def lint(
-    model: OptionalModel = None,
+    model: MaybeModel = None,
     *,
-    inputs: OptionalInput = None,
+    inputs: SignalInput = None,
     arguments: Arg = None,
     rules: Rules = None,
     ignore: Ignore = None,

@@ -12,6 +12,23 @@ import typer
 
 from stepzero import laws
 
+
+def input_option(more: str) -> Any:
+    """Return the option that takes inputs by shape; `more` says what they are for, or when they may be left out."""
+    help_ = f"Shape of an input, such as 1x3x224x224 or ids=1x128:int64. Repeat it for more inputs.{more}"
+    return typer.Option("--input", "-i", metavar="[NAME=]SIZES[:TYPE]", help=help_)
+
+
+def output_option(what: str) -> Any:
+    """Return the option that names the file to write; `what` says which kinds there are."""
+    return typer.Option("--output", "-o", metavar="FILE", help=what)
+
+
+def everything_option(what: str) -> Any:
+    """Return the option that shows rows which a summary leaves out; `what` says which."""
+    return typer.Option("--all", help=what)
+
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -19,23 +36,11 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-Input = Annotated[
-    list[str],
-    typer.Option(
-        "--input",
-        "-i",
-        metavar="[NAME=]SIZES[:TYPE]",
-        help="Shape of an input, such as 1x3x224x224 or ids=1x128:int64. Repeat it for more inputs.",
-    ),
-]
-MaybeInput = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        "-i",
-        metavar="[NAME=]SIZES[:TYPE]",
-        help="Shape of an input, such as 1x3x224x224 or ids=1x128:int64. Repeatable. Only --goal own can do without: it predicts nothing then.",
-    ),
+MaybeModel = Annotated[str | None, Model.__metadata__[0]]
+Input = Annotated[list[str], input_option("")]
+MaybeInput = Annotated[list[str] | None, input_option(" Only --goal own can do without: it predicts nothing then.")]
+SignalInput = Annotated[
+    list[str] | None, input_option(" With them the signal is predicted, and the rules about it speak.")
 ]
 Arg = Annotated[
     list[str] | None,
@@ -78,7 +83,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", "--force", "-f", help="Replace the output file if it is there already.")
 ]
-Everything = Annotated[bool, typer.Option("--all", help="One row for every parameter, and every reason.")]
+Everything = Annotated[bool, everything_option("One row for every parameter, and every reason.")]
 PlanFile = Annotated[
     Path | None,
     typer.Option("--plan", metavar="FILE", help="A plan that `stepzero plan -o` wrote."),

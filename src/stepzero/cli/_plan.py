@@ -25,6 +25,7 @@ from ._options import (
     Policies,
     Residual,
     Seed,
+    output_option,
     plan_options,
     suffix_of,
 )
@@ -50,9 +51,7 @@ FORMATS: MappingProxyType[str, Callable[[Plan], str]] = MappingProxyType(
 
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output", "-o", metavar="FILE", help="Write it too: .json (to load again), .md or .html by the name's end."
-    ),
+    output_option("Write it too: .json (to load again), .md or .html by the name's end."),
 ]
 
 
