@@ -11,6 +11,7 @@ from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
 from stepzero.moments._attention import ATTENTION
 from stepzero.moments._call import Rule
+from stepzero.moments._decays import DECAYS
 from stepzero.moments._einsum import EINSUM
 from stepzero.moments._extents import EXTENTS
 from stepzero.moments._max_pool import MAX_POOLS
@@ -69,6 +70,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # activations
         **dict.fromkeys(_POINTWISE.split(), A.pointwise),
         **WAVES,
+        **DECAYS,
         "glu": J.glu,
         "prelu": A.prelu,
         "rrelu": A.rrelu,

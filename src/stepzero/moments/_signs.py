@@ -1,0 +1,103 @@
+"""Which way a value points: whether the ops that made it leave it no sign but one."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from stepzero.network import Graph, Node, Ref
+
+FARTHEST = 32  # ops that are looked back
+_POSITIVE = "abs exp relu relu6 sigmoid softmax _softmax softplus square sqrt rsqrt special_expit hardsigmoid linalg_vector_norm"
+_KEEPS = (
+    "alias clone contiguous detach to _to_copy type_as view reshape flatten unflatten _unsafe_view squeeze unsqueeze expand "
+    "expand_as broadcast_to permute transpose movedim swapaxes slice select narrow split split_with_sizes chunk unbind repeat "
+    "repeat_interleave tile pad constant_pad_nd roll flip cumsum sum mean dropout tril triu"
+)
+POSITIVE, KEEPS = frozenset(_POSITIVE.split()), frozenset(_KEEPS.split())  # zeros may come in
+
+
+def sign(graph: Graph, value: int, depth: int = FARTHEST) -> int:
+    """Return 1 if a value cannot be negative, -1 if it cannot be positive, 0 if neither is certain."""
+    known, node = graph.values[value].known, graph.producer(value)
+    if known is not None:
+        return _of_numbers(known)
+    if node is None or not depth:
+        return 0
+    if node.op in POSITIVE:
+        return 1
+    if node.op in KEEPS:
+        return sign(graph, node.inputs[0], depth - 1) if not node.arguments.get("value") else 0
+    rule = RULES.get(node.op)
+    if rule is None:
+        return 0
+    ways = [_of(graph, node, name, depth - 1) for name in ("self", "other") if name in node.arguments]
+    return rule(graph, node, ways)
+
+
+def _of(graph: Graph, node: Node, name: str, depth: int) -> int:
+    item = node.arguments[name]
+    if isinstance(item, Ref):
+        return sign(graph, item.id, depth)
+    return (item > 0) - (item < 0) if isinstance(item, (int, float)) else 0
+
+
+def _of_numbers(x: Tensor) -> int:
+    if x.dtype.is_complex or not x.numel():
+        return 0
+    return int(bool((x >= 0).all())) - int(bool((x <= 0).all()))
+
+
+def _clamped(graph: Graph, node: Node, ways: list[int]) -> int:
+    low, high = (node.arguments.get(k) for k in ("min", "max"))
+    if isinstance(low, (int, float)) and low >= 0:
+        return 1
+    return -1 if isinstance(high, (int, float)) and high <= 0 else ways[0]
+
+
+def _filled(graph: Graph, node: Node, ways: list[int]) -> int:
+    """What a mask puts in: nothing, or minus infinity where no positive number was."""
+    value = node.arguments.get("value")
+    if isinstance(value, Ref) or value is None:
+        return 0
+    return ways[0] if value * ways[0] >= 0 else 0
+
+
+def _less(graph: Graph, node: Node, ways: list[int]) -> int:
+    """a - b: of opposite signs, or the last of a running sum less any of them."""
+    if ways[0] and ways[0] == -ways[1]:
+        return ways[0]
+    last, each = (node.arguments.get(k) for k in ("self", "other"))
+    if not (isinstance(last, Ref) and isinstance(each, Ref)):
+        return 0
+    cut, total = graph.producer(last.id), graph.producer(each.id)
+    is_last = cut is not None and cut.op in ("slice", "select") and cut.inputs[0] == each.id and _is_last(cut)
+    return ways[1] if is_last and total is not None and total.op == "cumsum" else 0
+
+
+def _is_last(cut: Node) -> bool:
+    return int(cut.arguments.get("start" if cut.op == "slice" else "index") or 0) == -1
+
+
+def _negative(graph: Graph, node: Node, ways: list[int]) -> int:
+    return -ways[0]
+
+
+def _product(graph: Graph, node: Node, ways: list[int]) -> int:
+    return ways[0] * ways[-1]
+
+
+def _sum(graph: Graph, node: Node, ways: list[int]) -> int:
+    return ways[0] if ways[0] == ways[-1] and float(node.arguments.get("alpha") or 1.0) > 0 else 0
+
+
+RULES = {
+    "add": _sum,
+    "clamp": _clamped,
+    "clamp_max": _clamped,
+    "clamp_min": _clamped,
+    "div": _product,
+    "masked_fill": _filled,
+    "mul": _product,
+    "neg": _negative,
+    "sub": _less,
+}
