@@ -34,10 +34,13 @@ if TYPE_CHECKING:  # the same names again, for type checkers and editors; a test
     from stepzero.laws import Kaiming as Kaiming
     from stepzero.laws import Kept as Kept
     from stepzero.laws import LeCun as LeCun
+    from stepzero.laws import Mapped as Mapped
     from stepzero.laws import Normal as Normal
+    from stepzero.laws import Norms as Norms
     from stepzero.laws import Orthogonal as Orthogonal
     from stepzero.laws import Parts as Parts
     from stepzero.laws import Sparse as Sparse
+    from stepzero.laws import Sphere as Sphere
     from stepzero.laws import TruncatedNormal as TruncatedNormal
     from stepzero.laws import Uniform as Uniform
     from stepzero.laws import Values as Values
@@ -131,10 +134,13 @@ _HOMES = MappingProxyType(
         "Dirac": "stepzero.laws",
         "Identity": "stepzero.laws",
         "Kept": "stepzero.laws",
+        "Mapped": "stepzero.laws",
         "Normal": "stepzero.laws",
+        "Norms": "stepzero.laws",
         "Orthogonal": "stepzero.laws",
         "Parts": "stepzero.laws",
         "Sparse": "stepzero.laws",
+        "Sphere": "stepzero.laws",
         "TruncatedNormal": "stepzero.laws",
         "Uniform": "stepzero.laws",
         "Values": "stepzero.laws",

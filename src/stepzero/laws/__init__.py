@@ -25,6 +25,11 @@ from ._elementwise import Normal as Normal
 from ._elementwise import Sparse as Sparse
 from ._elementwise import TruncatedNormal as TruncatedNormal
 from ._elementwise import Uniform as Uniform
+from ._lengths import Norms as Norms
+from ._lengths import Sphere as Sphere
+from ._mapped import GRIDS as GRIDS
+from ._mapped import STEPS as STEPS
+from ._mapped import Mapped as Mapped
 from ._matrices import DeltaOrthogonal as DeltaOrthogonal
 from ._matrices import Dirac as Dirac
 from ._matrices import Identity as Identity

@@ -12,6 +12,8 @@ from stepzero.errors import LawError
 from ._base import Law
 from ._composed import Copy, Parts, Values, decoded
 from ._elementwise import Constant, Kept, Normal, Sparse, TruncatedNormal, Uniform
+from ._lengths import Norms, Sphere
+from ._mapped import Mapped
 from ._matrices import DeltaOrthogonal, Dirac, Identity, Orthogonal
 
 LAWS: Mapping[str, type[Law]] = MappingProxyType(
@@ -26,10 +28,13 @@ LAWS: Mapping[str, type[Law]] = MappingProxyType(
             Dirac,
             Identity,
             Sparse,
+            Sphere,
             Constant,
             Values,
+            Mapped,
             Parts,
             Copy,
+            Norms,
             Kept,
         )
     }
@@ -82,6 +87,10 @@ def _parts(settings: dict[str, Any]) -> Law:
 NESTED: Mapping[str, Callable[[dict[str, Any]], Law]] = MappingProxyType(
     {
         "parts": _parts,
+        "mapped": lambda settings: Mapped(from_dict(settings["of"]), tuple(map(tuple, settings["steps"]))),
+        "norms": lambda settings: Norms(
+            settings["of"], from_dict(settings["as"]), tuple(settings["shape"]), settings["axis"]
+        ),
         "copy": lambda settings: Copy(settings["of"], from_dict(settings["as"])),
         "values": lambda settings: Values(settings["shape"], settings["dtype"], decoded(settings["data"])),
     }

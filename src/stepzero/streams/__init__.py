@@ -7,13 +7,14 @@ from ._draws import draw_of as draw_of
 from ._engine import Engine as Engine
 from ._engine import EngineName as EngineName
 from ._engine import engine as engine
+from ._fill import REAL as REAL
 from ._fill import WHOLE as WHOLE
 from ._fill import draw as draw
 from ._fill import fill as fill
 from ._fill import made_whole as made_whole
-from ._fill import plain as plain
 from ._fill import require_drawable as require_drawable
 from ._guards import require_threads as require_threads
+from ._jobs import plain as plain
 from ._key import SPEC as SPEC
 from ._key import Key as Key
 from ._key import Purpose as Purpose

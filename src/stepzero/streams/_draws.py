@@ -51,6 +51,20 @@ def draw_of(law: Law, part: float = 1.0) -> Draw:
     return made
 
 
+def standard_draw(law: Law) -> tuple[Draw, float, float]:
+    """Return how to draw a law around 0 at scale 1, the centre and the scale: its values are centre + scale · draw, in binary64.
+
+    So that no value of a uniform reaches an end, as rounding at its own scale could let it.
+    """
+    if isinstance(law, Uniform):
+        return draw_of(Uniform(-1.0, 1.0)), law.mean, (law.high - law.low) / 2
+    if isinstance(law, Normal):
+        return draw_of(Normal(1.0)), law.mean, law.std
+    assert isinstance(law, TruncatedNormal)
+    parent = replace(law, std=law.std / law.parent_std)
+    return draw_of(parent), 0.0, law.parent_std
+
+
 def _uniform(law: Uniform, part: float) -> Draw:
     return Draw("uniform", np.float32((law.high - law.low) / 2 * part * 2.0**-24), shift=law.mean)
 

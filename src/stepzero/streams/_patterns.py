@@ -1,14 +1,14 @@
-"""Values that follow a pattern: dirac, identity, and normals with the same share of zeros in every column."""
+"""Values that follow a pattern: dirac, identity, normals with the same share of zeros in every column, and directions."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepzero.laws import Dirac, Identity, Normal, Sparse
+from stepzero.laws import Dirac, Identity, Normal, Sparse, Sphere
 
 from ._draws import draw_of
-from ._engine import Engine
+from ._engine import Engine, fold
 from ._key import key
 from ._region import Region
 from ._words import words
@@ -52,3 +52,25 @@ def sparse(law: Sparse, seed: int, name: str, region: Region, engine: Engine, th
         kept[order[: law.zeros(region.full_shape)]] = False
         out[:, j] = np.where(kept[np.asarray(region.axes[0])], values.reshape(region.shape)[:, j], 0.0)
     return out
+
+
+def sphere(law: Sphere, seed: int, name: str, region: Region, engine: Engine, threads: int | None) -> F64:
+    """Return a region of vectors of equal length: standard normals, each vector divided by its length in binary64."""
+    axis, whole = law.axis, Region(region.full_shape)
+    lines = (
+        whole
+        if axis is None
+        else Region(whole.full_shape, (*region.axes[:axis], whole.axes[axis], *region.axes[axis + 1 :]))
+    )
+    drawn = np.empty(lines.size, np.float32)
+    engine.draw(drawn, draw_of(Normal(1.0)), key(seed, name), *lines.runs(), False)
+    values = drawn.astype(np.float64).reshape(lines.shape)
+    squares = values.reshape(-1) ** 2 if axis is None else np.moveaxis(values, axis, -1) ** 2
+    length = np.sqrt(fold(np.ascontiguousarray(squares)))
+    values *= law.radius / (length if axis is None else np.expand_dims(length, axis))
+    held = (
+        region.axes
+        if axis is None
+        else (*map(range, lines.shape[:axis]), region.axes[axis], *map(range, lines.shape[axis + 1 :]))
+    )
+    return values[np.ix_(*held)]

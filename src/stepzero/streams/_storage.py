@@ -17,9 +17,12 @@ from stepzero.laws import (
     DeltaOrthogonal,
     Identity,
     Law,
+    Mapped,
     Normal,
+    Norms,
     Orthogonal,
     Sparse,
+    Sphere,
     TruncatedNormal,
     Uniform,
     Values,
@@ -106,7 +109,8 @@ _EXTENT: Mapping[type[Law], Callable[[Any, tuple[int, ...]], Extent]] = MappingP
     Constant: lambda law, _: (law.value, 0.0, abs(law.value)),
     Identity: lambda law, _: (law.gain, 0.0, abs(law.gain)),
     Values: lambda law, _: (0.0, 0.0, float(abs(law.array).max(initial=0.0))),
-    Orthogonal: _matrix, DeltaOrthogonal: _matrix, Sparse: _matrix,
+    Mapped: lambda law, _: (law.mean, law.std, law.reach),
+    Orthogonal: _matrix, DeltaOrthogonal: _matrix, Sparse: _matrix, Sphere: _matrix, Norms: _matrix,
 })  # fmt: skip
 
 _F16, _F32, _F64 = (np.finfo(kind) for kind in (np.float16, np.float32, np.float64))
