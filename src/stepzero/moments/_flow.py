@@ -21,6 +21,8 @@ class Flow:
     probed: tuple[str, ...] = ()  # "op (at module)" of ops that were measured on random tensors, not predicted
     passed: tuple[str, ...] = ()  # ops that could not even be measured: their operand's moments passed, with the reason
 
+    _gradients: dict[int, float] | None = field(default=None, init=False, repr=False)  # once asked for
+
     def second(self, value: int) -> float:
         """Predicted E[x²], averaged over the activation."""
         s = self.signals[value]
@@ -28,6 +30,11 @@ class Flow:
 
     def gradients(self) -> dict[int, float]:
         """Return E[g²] at each weight op's output, for an output gradient of independent unit noise (by node id)."""
+        if self._gradients is None:
+            self._gradients = self._transposed()
+        return dict(self._gradients)
+
+    def _transposed(self) -> dict[int, float]:
         signals = (self.signals.get(v) for v in dict.fromkeys(self.graph.outputs))
         totals = [_whole(s, s.tangent.second) for s in signals if s is not None and s.tangent is not None]
         totals = [t for t in totals if t.requires_grad]

@@ -32,6 +32,7 @@ class Operator:
     given: Callable[[Tensor, Tensor], Tensor]  # (map, weight) → the op itself
     stride: Sequence[int]  # steps from an output to its neighbour, one for each kernel axis
     roles: R.Roles
+    fold: Callable[[Tensor], Tensor] = lambda t: t  # map → the same with channels averaged that an output meets alike
     taps: Callable[[], float] = lambda: 1.0  # kernel positions, counted by how often they meet an input
     overlap: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)  # of two outputs' windows: see Geometry
 
@@ -45,16 +46,17 @@ def weighted(call: Call) -> Signal:
     """
     x, w = call.operand(INPUT.get(call.op, "input")), call.operand(WEIGHT.get(call.op, "weight"))
     op = OPERATORS[call.op](call, x, w)
-    m = without_mean(x.moments) if w.centred else x.moments
     with torch.no_grad():
+        m = without_mean(x.moments) if w.centred else x.moments
+        fan = x.average(op.variance(op.fold(_alive(m.second))))
+        m = m if w.mean.any() else m.each(op.fold)
         second = x.average(op.variance(m.second))
-        fan = x.average(op.variance(_alive(m.second)))
     if w.known is None:
         w = call.weights.settle(call, w, Load(second, fan, x.average(m.second)))
     weight = Weight(op, w)
     with torch.no_grad():
         moments = weight(m, profile=m.second)
-    tangent = None if x.tangent is None else weight(x.tangent, profile=None)
+    tangent = None if x.tangent is None else weight(x.tangent.each(weight.fold), profile=None)
     y = Signal(
         call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan), scatter=_scatter(w, op, fan),
         parts=_livelier(x, w, moments, tangent, fan),
@@ -71,6 +73,7 @@ class Weight:
         spread = (w.second - w.mean**2).clamp_min(0.0)
         self.variance = w.average(spread)
         self.fixed = w.mean.expand(w.shape) if bool(w.mean.any()) else None
+        self.fold = op.fold if self.fixed is None else lambda t: t
 
     def __call__(self, m: Moments, *, profile: Tensor | None) -> Moments:
         """Return the output's moments; `profile` says how the input's scale varies over the map."""
@@ -204,7 +207,15 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
     transposed = g.transposed and max(g.stride) > 1  # neighbours use different taps
     return Operator(
-        g.variance, g.shared, g.beside, g.given, g.stride, roles, g.taps_in_use, *(() if transposed else (g.overlap,))
+        g.variance,
+        g.shared,
+        g.beside,
+        g.given,
+        g.stride,
+        roles,
+        g.fold,
+        g.taps_in_use,
+        *(() if transposed else (g.overlap,)),
     )
 
 
