@@ -108,10 +108,9 @@ ARCHITECTURES: Table = {
 }  # fmt: skip
 
 
-def make(name: str) -> torch.nn.Module:
-    """Return a network of the zoo by its class."""
+def make(name: str, settings: dict[str, Any]) -> torch.nn.Module:
+    """Return a network of diffusers by its class."""
     import diffusers
 
-    settings: dict[str, Any] = {key: value for group in ARCHITECTURES.values() for key, value in group.items()}[name][0]
     model: torch.nn.Module = getattr(diffusers, name)(**settings)
     return model

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import torch
 import zoo_diffusers
+import zoo_more_signals
+import zoo_more_text
 import zoo_transformers
 from zoo_transformers import Table
 
@@ -69,9 +71,22 @@ TORCH: dict[str, tuple[str, dict[str, Any], Any]] = {
     "TransformerDecoderLayer": ("torch.nn:TransformerDecoderLayer", BLOCK, TWO),
     "MultiheadAttention": ("torch.nn:MultiheadAttention", {"embed_dim": 32, "num_heads": 4, "batch_first": True}, [(2, 12, 32)] * 3),
 }  # fmt: skip
+
+
+def joined(*tables: Table) -> Table:
+    """Return one table of several, family by family."""
+    families = dict.fromkeys(family for table in tables for family in table)
+    return {
+        family: {name: row for table in tables for name, row in table.get(family, {}).items()} for family in families
+    }
+
+
 TABLES: dict[str, Table] = {
-    "transformers": zoo_transformers.ARCHITECTURES,
+    "transformers": joined(zoo_transformers.ARCHITECTURES, zoo_more_text.ARCHITECTURES, zoo_more_signals.ARCHITECTURES),
     "diffusers": zoo_diffusers.ARCHITECTURES,
+}
+ROWS = {
+    library: {name: row for group in table.values() for name, row in group.items()} for library, table in TABLES.items()
 }
 
 
@@ -117,7 +132,7 @@ def example(name: str, model: torch.nn.Module) -> Any:
     """Return inputs of the size that a model asks for."""
     library, _, short = name.partition(":")
     if library in TABLES:
-        return next(group[short][1] for group in TABLES[library].values() if short in group)
+        return ROWS[library][short][1]
     if library == "torch":
         return TORCH[short][2]
     if library == "monai":
@@ -143,7 +158,8 @@ def build(name: str, *, record: bool = False, device: Literal["meta", "cpu"] = "
     """Return a model without memory for its parameters, with its own init recorded if asked; on "cpu", as its author draws it."""
     library, _, short = name.partition(":")
     if library in TABLES:
-        return load_model(f"zoo_{library}:make", {"name": short}, record=record, device=device)
+        settings = ROWS[library][short][0]
+        return load_model(f"zoo_{library}:make", {"name": short, "settings": settings}, record=record, device=device)
     if library == "torch":
         return load_model(*TORCH[short][:2], record=record, device=device)
     if library == "monai":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -55,7 +54,7 @@ PAST = {"past_values": (2, 14), "past_time_features": (2, 14, 1), "past_observed
         "future_time_features": (2, 4, 1)}  # fmt: skip
 
 
-def _images_in_text(token: int, count: int) -> torch.Tensor:
+def images_in_text(token: int, count: int) -> torch.Tensor:
     """Return ids of `count` image tokens and some words."""
     return torch.cat([torch.full((1, count), token), ids(1, 6)], 1)
 
@@ -190,7 +189,7 @@ ARCHITECTURES: Table = {
                          "r_layers": 1, "visual_feat_dim": 16}, named(input_ids=ids(2, 8), visual_feats=(2, 4, 16), visual_pos=(2, 4, 4))),
         "GitModel": (BERT | {"vision_config": TOWER}, named(input_ids=ids(2, 8), pixel_values=(2, 3, 32, 32))),
         "LlavaModel": ({"vision_config": TOWER | {"model_type": "clip_vision_model"}, "text_config": LLAMA | {"model_type": "llama"}, "image_token_id": 98},
-                       named(input_ids=_images_in_text(98, 16), pixel_values=(1, 3, 32, 32))),
+                       named(input_ids=images_in_text(98, 16), pixel_values=(1, 3, 32, 32))),
         "OwlViTModel": (TOWERS, named(input_ids=ids(2, 8), pixel_values=(2, 3, 32, 32))),
         "ClapAudioModel": ({"window_size": 4, "num_mel_bins": 32, "spec_size": 64, "patch_size": 4, "patch_stride": [4, 4], "hidden_size": 32,
                             "patch_embeds_hidden_size": 16, "depths": [1, 1], "num_attention_heads": [2, 2], "num_hidden_layers": 2},
@@ -210,16 +209,10 @@ ARCHITECTURES: Table = {
 }  # fmt: skip
 
 
-def make(name: str) -> torch.nn.Module:
-    """Return a transformers model of the zoo by its class."""
+def make(name: str, settings: dict[str, Any]) -> torch.nn.Module:
+    """Return a transformers model by its class."""
     import transformers
 
-    settings = {key: value for group in ARCHITECTURES.values() for key, value in group.items()}[name][0]
     kind = getattr(transformers, name)
     model: torch.nn.Module = kind(kind.config_class(**settings))
     return model
-
-
-def classes() -> Iterable[str]:
-    """Return every class of the table."""
-    return [name for group in ARCHITECTURES.values() for name in group]

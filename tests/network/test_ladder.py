@@ -85,3 +85,28 @@ def test_an_op_that_torch_knows_nothing_of_is_run_and_measured():
         "measured on random tensors" in note and "stepzero_ladder::doubled (at 0)" in note for note in made.notes
     )
     assert any("ran on real tensors" in note and "doubled" in note for note in made.notes)
+
+
+def test_where_every_element_is_kept_control_flow_knows_which_those_are():
+    class Detecting(nn.Linear):
+        def forward(self, x):
+            scores = super().forward(x)
+            rows, columns = torch.where(scores > 0)  # on meta: all
+            return sum(scores[rows[columns == label]].sum() for label in torch.unique(columns))
+
+    graph = capture(Detecting(4, 3), (2, 4))
+    assert graph.rung == "meta"
+    assert [graph.values[n.inputs[0]].shape for n in graph.nodes if n.op == "sum"] == [(2, 3)] * 3  # two rows a label
+    assert "where keeps every element at the root module" in graph.assumed
+
+
+def test_a_real_run_asks_no_guess_which_elements_are_kept():
+    class Choosing(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x) * 0 + torch.tensor([1.0, -1.0, 1.0])
+            scale = float(y.sum())  # asks for numbers
+            return sum(scale * y[:, i].sum() for i in torch.nonzero(y[0] > 0).flatten().tolist())
+
+    graph = capture(Choosing(4, 3), (2, 4))
+    assert graph.rung == "real"
+    assert sum(node.op == "select" for node in graph.nodes) - 1 == 2

@@ -7,8 +7,9 @@ shadows keeps them true through views and in-place writes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -197,8 +198,10 @@ def _has_holes(numbers: torch.Tensor) -> bool:
     return numbers.dtype in NAN_TYPES and bool(numbers.isnan().any())
 
 
-def _guess(call: Call, result: Any) -> torch.Tensor | None:
-    """Answer what control flow may ask of activations: nothing is infinite, a random scalar keeps the layer."""
+def _guess(call: Call, result: Any) -> Any:
+    """Answer what control flow may ask of activations: nothing is infinite, a random scalar keeps the layer, all are chosen."""
+    if call.op in CHOOSING and call.args[0].is_meta and sum(t.nbytes for t in tensors_of(result)) <= UNWRITTEN:
+        return CHOOSING[call.op](call)
     if not isinstance(result, torch.Tensor):
         return None
     if call.op in ASSUMED_FINITE:  # one element of memory
@@ -217,3 +220,11 @@ EMPTY = frozenset({"empty", "empty_strided", "empty_like", "empty_permuted", "ne
 NAN_TYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128})
 ASSUMED_FINITE = frozenset({"isnan", "isinf", "isfinite", "isneginf", "isposinf"})
 RANDOM_SCALARS = frozenset({"rand", "rand_like"})
+CHOOSING: Mapping[str, Callable[[Call], Any]] = MappingProxyType(
+    {  # which elements an op picks, where it keeps every one: detection loops over the classes of those
+        "nonzero": lambda call: torch.ones(call.args[0].shape).nonzero(),
+        "nonzero_numpy": lambda call: torch.ones(call.args[0].shape).nonzero(as_tuple=True),
+        "where": lambda call: torch.ones(call.args[0].shape).nonzero(as_tuple=True) if len(call.args) == 1 else None,
+        "torchvision::nms": lambda call: torch.arange(len(call.args[0])),
+    }
+)

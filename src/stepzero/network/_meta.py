@@ -25,7 +25,7 @@ def run_on_meta(call: Call, shadows: Shadows | None, known: Known) -> Any:
         made = rule(call.arguments | {"known": known})
         if made is not None:
             return made
-    if torch.Tag.dynamic_output_shape in call.func.tags and shadows is not None:
+    if shadows is not None and _sized_by_numbers(call):
         return stand_ins(shadows.run(call.func))
     try:
         if call.op in ("index", "index_put"):
@@ -35,6 +35,11 @@ def run_on_meta(call: Call, shadows: Shadows | None, known: Known) -> Any:
         if shadows is None or call.written:
             raise
         return stand_ins(shadows.run(call.func))
+
+
+def _sized_by_numbers(call: Call) -> bool:
+    """Say whether the shape depends on numbers; torch does not mark `where(condition)`, of which it makes `nonzero` later."""
+    return torch.Tag.dynamic_output_shape in call.func.tags or (call.op == "where" and len(call.args) == 1)
 
 
 def stand_ins(result: Any) -> Any:
@@ -112,8 +117,10 @@ def _masked_select(a: dict[str, Any]) -> Any:
 
 
 def _unique2(a: dict[str, Any]) -> Any:
-    """Return values, places and counts as if no two elements were alike; what was not asked for is empty."""
+    """Return values, places and counts as if no two elements were alike, unless their numbers are known; what was not asked for is empty."""
     x = a["self"]
+    if a["known"].get(x) is not None:
+        return None
     places, counts = (x.numel() if a[name] else 0 for name in ("return_inverse", "return_counts"))
     index = x.new_empty(places, dtype=torch.int64).reshape(x.shape if places else (0,))
     return x.new_empty(x.numel()), index, x.new_empty(counts, dtype=torch.int64)
