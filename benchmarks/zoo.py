@@ -69,7 +69,8 @@ def run(kind: str, only: str, seconds: float, *, again: bool) -> None:
     """Measure what has not been measured yet, until the time is over."""
     RESULTS.mkdir(exist_ok=True)
     done = {row.model for row in rows(kind) if row.ok or not again}
-    todo = [name for name in names() if only in name and name not in done]
+    nodes = {row.model: row.nodes for row in rows("capture")}
+    todo = [name for name in names(nodes) if only in name and name not in done]
     end = time.monotonic() + seconds
     with (RESULTS / f"zoo_{kind}.jsonl").open("a", encoding="utf-8") as out:
         for place, name in enumerate(todo):

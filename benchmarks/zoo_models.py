@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -14,6 +17,7 @@ from zoo_transformers import Table
 
 from stepzero.network import import_torchvision, load_model
 
+EMPTY: Mapping[str, int] = MappingProxyType({})
 MODELS = import_torchvision().models  # before the other libraries import it, in case its operators do not match torch
 MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "AHNet": ({"spatial_dims": 2}, (2, 1, 128, 128)),
@@ -90,25 +94,37 @@ ROWS = {
 }
 
 
-def names() -> Iterator[str]:
-    """Yield every model, `library:name`; of timm first one of each module, so that a stopped run has seen them all."""
-    import timm
+def names(nodes: Mapping[str, int] = EMPTY) -> Iterator[str]:
+    """Yield every model, `library:name`; timm in rounds of one model of each module, small ones first.
 
-    for library, table in TABLES.items():
-        yield from (f"{library}:{name}" for group in table.values() for name in group)
+    Args:
+        nodes: How many ops each model has, where that is known: the cost of a round is what makes it come late.
+    """
+    for library, rows in ROWS.items():
+        yield from (f"{library}:{name}" for name in rows)
     yield from (f"torch:{name}" for name in TORCH)
     yield from (f"monai:{name}" for name in MONAI)
     yield from (f"torchvision:{name}" for name in MODELS.list_models())
-    leading = [min(timm.list_models(module=module), key=_size) for module in timm.list_modules()]
-    yield from (f"timm:{name}" for name in dict.fromkeys([*leading, *timm.list_models()]))
+    yield from _timm_in_rounds(nodes)
 
 
-def _size(name: str) -> tuple[int, str]:
-    """Sort a module's models by their input size, so that a small one leads."""
+def _timm_in_rounds(nodes: Mapping[str, int]) -> Iterator[str]:
+    import timm
+
+    def cost(name: str) -> tuple[int, str]:
+        return nodes.get(f"timm:{name}", 1000) * _pixels(name), name
+
+    modules = [sorted(timm.list_models(module=module), key=cost) for module in timm.list_modules()]
+    rounds = (name for place in zip_longest(*modules) for name in place if name is not None)
+    yield from (f"timm:{name}" for name in dict.fromkeys([*rounds, *timm.list_models()]))
+
+
+def _pixels(name: str) -> int:
+    """Return the input size that a timm model asks for, in pixels."""
     from timm.models import get_pretrained_cfg
 
     config = get_pretrained_cfg(name, allow_unregistered=True)
-    return config.input_size[-1] if config is not None else 224, name
+    return math.prod(config.input_size[1:]) if config is not None else 224**2
 
 
 def family(name: str) -> str:

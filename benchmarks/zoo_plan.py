@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from stepzero.laws import Kept
 from stepzero.moments import _propagate
 from stepzero.planning import Plan, plan
 
+STATUS = Path("/proc/self/status")
 SMALL = 20_000_000  # parameters that are drawn too
 TOO_LARGE = "too large for this table"
 
@@ -41,6 +44,7 @@ class PlanRow:
     filled: str = ""  # "yes", or why it was not given memory
     notes: str = ""
     message: str = ""
+    memory: float = 0.0  # GiB at the peak, above what the process held before
 
 
 @dataclass
@@ -86,22 +90,42 @@ def watching() -> Iterator[Watch]:
 
 def measure_plan(name: str) -> PlanRow:
     """Build one model as `stepzero.build` makes it, plan it, and draw the plan into it if it is small."""
+    held = _reset_peak()
     try:
         model = build(name, record=True).train(training(name))
         inputs = example(name, model)
         with watching() as watch:
             start = time.process_time()
             made = plan(model, inputs)
-            seconds = time.process_time() - start
+            seconds, memory = time.process_time() - start, _status("VmHWM") - held
     except Exception as error:
-        return PlanRow(name, ok=False, family=family(name), message=f"{type(error).__name__}: {error}"[:500])
+        return PlanRow(name, ok=False, family=family(name), message=_line_of(error, 500))
     kept = sum(isinstance(entry.law, Kept) for entry in made.entries)
     moments = [e.second_moment for e in made.entries if e.second_moment is not None and "weight" in e.name]
     odd = sum(not 0 < moment < float("inf") for moment in moments)
     small = sum(parameter.numel() for parameter in model.parameters()) <= SMALL
     return PlanRow(name, True, family(name), round(seconds, 3), watch.nodes, len(made), kept, dict(watch.probed),
                    dict(watch.passed), round(watch.seconds, 3), odd, filled(model, made) if small else TOO_LARGE,
-                   "; ".join(made.notes)[:600])  # fmt: skip
+                   "; ".join(made.notes)[:600], memory=round(memory, 2))  # fmt: skip
+
+
+def _line_of(error: Exception, most: int) -> str:
+    """Return an error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
+def _reset_peak() -> float:
+    """Forget the peak of memory so far, and return what is held now, in GiB (Linux; elsewhere 0)."""
+    if not STATUS.exists():
+        return 0.0
+    gc.collect()
+    (STATUS.parent / "clear_refs").write_text("5", encoding="ascii")
+    return _status("VmRSS")
+
+
+def _status(key: str) -> float:
+    lines = STATUS.read_text(encoding="ascii").splitlines() if STATUS.exists() else []
+    return next((int(line.split()[1]) / 2**20 for line in lines if line.startswith(key + ":")), 0.0)
 
 
 def filled(model: torch.nn.Module, made: Plan) -> str:
@@ -110,7 +134,7 @@ def filled(model: torch.nn.Module, made: Plan) -> str:
         with _nan_first():
             materialize_(model, made, seed=0)
     except StepZeroError as error:
-        return f"{type(error).__name__}: {error}"[:300]
+        return _line_of(error, 300)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     holes = [name for name, t in tensors.items() if t.is_meta or bool(t.isnan().any())]
     return f"{len(holes)} tensors were not written: {', '.join(holes[:3])}" if holes else "yes"
@@ -128,12 +152,13 @@ def _nan_first() -> Iterator[None]:
 
 
 def plan_table(rows: list[PlanRow]) -> str:
-    """Return a line for each family, the ops without a rule, and every model that failed or was not filled."""
+    """Return a line for each family, the ops without a rule, and every model that failed, was not filled or is predicted oddly."""
     lines = [
-        "| family | models | planned | filled of tried | parameters | kept | nodes | measured | passed | s median | s max |",
-        "|--" * 11 + "|",
+        "| family | models | planned | filled of tried | parameters | kept | nodes | measured | passed | odd | s median | s max | GiB max |",
+        "|--" * 13 + "|",
     ]
-    for group in ("all", *sorted({row.model.partition(":")[0] for row in rows}), *sorted({row.family for row in rows})):
+    libraries, families = {row.model.partition(":")[0] for row in rows}, {row.family for row in rows}
+    for group in dict.fromkeys(("all", *sorted(libraries), *sorted(families))):
         own = [row for row in rows if group in ("all", row.family, row.model.partition(":")[0])]
         lines.append(_line(group, own))
     lines += ["", "Ops without a rule, measured / passed, and how many models have them:", ""]
@@ -142,6 +167,13 @@ def plan_table(rows: list[PlanRow]) -> str:
     unfilled = [row for row in rows if row.ok and row.filled not in ("yes", TOO_LARGE)]
     lines += ["", "Failed:", "", *(f"- {row.model}: {row.message}" for row in failed)]
     lines += ["", "Not given memory:", "", *(f"- {row.model}: {row.filled}" for row in unfilled)]
+    odd = [row for row in rows if row.ok and row.odd]
+    lines += [
+        "",
+        "Weight ops whose predicted second moment is 0 or no number:",
+        "",
+        *(f"- {row.model}: {row.odd}" for row in odd),
+    ]
     return "\n".join(lines)
 
 
@@ -153,8 +185,8 @@ def _line(group: str, own: list[PlanRow]) -> str:
     probed, passed = (sum(sum(getattr(row, key).values()) for row in good) for key in ("probed", "passed"))
     return (
         f"| {group} | {len(own)} | {len(good)} | {sum(row.filled == 'yes' for row in tried)} of {len(tried)} | "
-        f"{total['parameters']} | {total['kept']} | {total['nodes']} | {probed} | {passed} | "
-        f"{statistics.median(times):.2f} | {max(times):.2f} |"
+        f"{total['parameters']} | {total['kept']} | {total['nodes']} | {probed} | {passed} | {sum(row.odd for row in good)} | "
+        f"{statistics.median(times):.2f} | {max(times):.2f} | {max((row.memory for row in good), default=0.0):.2f} |"
     )
 
 
