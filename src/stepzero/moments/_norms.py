@@ -9,7 +9,6 @@ Backward, with x̂ the output and s² the variance, J = (I - 11ᵀ/N - x̂x̂ᵀ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -19,10 +18,9 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
 from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._joins import add, multiply
+from stepzero.moments._members import Members
 from stepzero.moments._signal import Moments, Part, Signal, widen
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
-
-LEAST_FREE = 4.0  # independent members that a variance is taken to have at least: E[1/v] of fewer is endless
 
 
 def batch_norm(call: Call) -> Signal:
@@ -76,8 +74,7 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
 
     A channel's variance v is that of its own weights: where they are few, E[1/v] exceeds 1/E[v] (9/7 for a depthwise
     3×3). A gradient sees that between the two ops; passed through the same weights it does not, as E[v/v] = 1.
-    Where the set is small or its members alike, v scatters too, and here the weights do not help: E[v] E[1/v] is
-    r/(r - 2) for r members that count as independent (`_Set.independent`).
+    Where the set is small or its members alike, v scatters too, and here the weights do not help (`Members.scatter`).
     """
     first, group = runs_of(x) if 1 not in dims else (None, None)
     if first is None or group is None:
@@ -89,25 +86,25 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
 def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
     if centre and prod(x.shape[d] for d in dims) == 1:  # one member is its own mean
         return x.scaled(0.0)
-    members = _Set.of(x, dims)
+    members = Members.of(x, dims)
     m = x.moments.ranked(len(x.shape))
     with torch.no_grad():
         pair = members.mean(members.pairs(m)) if centre else torch.zeros((), dtype=torch.float64)
         scale = 1.0 / ((members.mean(m.second) - pair).clamp_min(0.0) + eps)
         y = (members.without_mean(m) if centre else m).times(scale)
-        y = y._replace(second=y.second.clamp_min(0.0))
+        inverse, more = members.scatter(m.times(scale), centre=centre)
+        y = Moments(y.mean, y.second.clamp_min(0.0), *(t + s for t, s in zip(y[2:], more[2:], strict=True)))
     shrunk = float(scale.mean())
     stream = x.stream.times(shrunk**0.5)
     if x.tangent is None:
         return Signal(x.shape, x.roles, y, stream=stream, scatter=x.scatter)
-    free = members.independent(y, x.roles).clamp_min(LEAST_FREE)
 
     def through(change: Moments) -> Moments:
         change = change.ranked(len(x.shape))
         change = members.without_mean(change) if centre else change
         along = members.mean(members.pairs(_product(change, y)))
         change = Moments(change.mean, *(c - along * k for c, k in zip(change[1:], y[1:], strict=True)))
-        return change.times(scale * (free / (free - 2.0)))
+        return change.times(scale * inverse)
 
     change, parts = _uneven(x) if members.channels == 1 else (x.tangent, [])
     parts = [Part(through(p.change), p.mean * shrunk**0.5, p.variance * shrunk) for p in parts]
@@ -130,71 +127,6 @@ def _uneven(x: Signal) -> tuple[Moments, list[Part]]:
 def _product(change: Moments, y: Moments) -> Moments:
     """E[dx dx'] E[x̂ x̂'] for every kind of pair: what the projection along the output averages."""
     return Moments(change.mean, *(c * k for c, k in zip(change[1:], y[1:], strict=True)))
-
-
-@dataclass(frozen=True)
-class _Set:
-    """The elements that are normalised together: axes of a signal, and how many of each role they hold."""
-
-    dims: tuple[int, ...]
-    inputs: int
-    channels: int
-    places: int
-
-    @classmethod
-    def of(cls, x: Signal, dims: Sequence[int]) -> _Set:
-        """Count the members by the roles of the axes."""
-        inside = tuple(x.roles[d] for d in dims)
-        channels = R.count(inside, "channel") * R.count(inside, "copy")  # a token's own features
-        return cls(tuple(dims), R.count(inside, "batch"), channels, R.count(inside, "position"))
-
-    def mean(self, t: Tensor) -> Tensor:
-        """Average a lean tensor over the set."""
-        return t.mean(dim=self.dims, keepdim=True) if t.dim() and self.dims else t
-
-    def pairs(self, m: Moments) -> Tensor:
-        """Mean over the set of E[x_p x_p'], for each p."""
-        b, c, p = self.inputs, self.channels, self.places
-        alike = (m.second + (p - 1) * m.elsewhere + (b - 1) * m.across + (b - 1) * (p - 1) * m.apart) / (p * b)
-        return alike if c == 1 else alike / c + (1 - 1 / c) * m.mean * self.mean(m.mean)
-
-    def independent(self, y: Moments, roles: R.Roles) -> Tensor:
-        """Return r = N² / Σ ρ² over pairs of members of a normalised set: its variance has relative variance 2/r.
-
-        That is the variance of a quadratic form in Gaussians, as a channel is over the draws of its weights; members
-        next to each other are told from distant ones, other distances are not.
-        """
-        b, p = self.inputs, self.places
-        axes = [d for d in self.dims if R.is_all(roles[d], "position")]
-        beside = min(2 * len(axes), p - 1)
-        distant = ((p - 1) * y.elsewhere - beside * y.near) / max(1, p - 1 - beside)
-        counts = (1, beside, p - 1 - beside, b - 1, (b - 1) * (p - 1))
-        alike = (y.second, y.near, distant, y.across, y.apart)
-        squares = torch.broadcast_tensors(*(self.mean(t.square()) for t in alike))
-        total = torch.stack([n * t for n, t in zip(counts, squares, strict=True)]).sum(0)
-        return b * p * self.channels / total.clamp_min(1e-300)
-
-    def without_mean(self, m: Moments) -> Moments:
-        """Subtract the set's own mean; another input's or place's mean is its own where the set does not hold it."""
-        row = self.pairs(m)
-        removed = 2 * row - self.mean(row)
-        other = self._between(m)
-        places, inputs = self.places > 1, self.inputs > 1
-        return Moments(
-            m.mean - self.mean(m.mean),
-            m.second - removed,
-            m.near - (removed if places else other),
-            m.elsewhere - (row if places else other),
-            m.across - (removed if inputs else other),
-            m.apart - (row if places and inputs else other),
-        )
-
-    def _between(self, m: Moments) -> Tensor:
-        """What the means of two sets that share no member take away."""
-        if self.channels == 1:
-            return m.apart
-        mean = self.mean(m.mean)
-        return 2 * m.mean * mean - mean**2
 
 
 def _affine(call: Call, y: Signal, axis: int | None) -> Signal:
