@@ -17,15 +17,13 @@ from torch import Tensor
 from stepzero.moments import _roles as R
 from stepzero.moments._call import tensor64
 from stepzero.moments._channels import one_of_each, runs_of, spread
+from stepzero.moments._expansions import expand_unique
 from stepzero.moments._signal import Moments, Part, Signal, Source
 from stepzero.moments._stream import limited, stream_of
 from stepzero.theory._hermite import Expansion, PiecewiseLinear, curvature, expand, pair
 
 Array = NDArray[np.float64]
 Evaluated = tuple[Moments, Moments | None]  # moments and tangent
-
-EXACT_ROWS = 1500  # beyond, (mean, sd) is rounded before the quadrature
-ROUNDING = 2e-4  # relative in sd, in units of sd for the mean
 
 
 @dataclass(frozen=True)
@@ -194,25 +192,6 @@ class _Pairs:
             rho = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
             self._rho[key] = np.asarray(np.clip(rho, -1.0, 1.0))
         return self._rho[key]
-
-
-def expand_unique(phi: Pointwise, mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
-    """Expand at unique (mean, sd) only; many different ones are first rounded to 2e-4."""
-    if mean.size <= 4:
-        return phi.expand(mean, sd, skewness)
-    keys, back = np.unique(mean + 1j * sd, return_inverse=True)
-    if keys.size > EXACT_ROWS and phi.linear is None:
-        keys, back = _rounded(mean, sd)
-    return phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag), skewness).rows(back)
-
-
-def _rounded(mean: Array, sd: Array) -> tuple[NDArray[np.complex128], NDArray[np.intp]]:
-    """Round sd on a logarithmic grid and the mean on a grid of that sd."""
-    level = np.round(np.log(np.maximum(sd, 1e-150)) / ROUNDING)
-    coarse = np.exp(level * ROUNDING) * (sd > 0)
-    shift = np.where(sd > 0, np.round(mean / np.maximum(coarse, 1e-150) / ROUNDING) * ROUNDING * coarse, mean)
-    keys, back = np.unique(shift + 1j * coarse, return_inverse=True)
-    return keys, back
 
 
 def _average_places(a: Array, roles: R.Roles) -> Array:

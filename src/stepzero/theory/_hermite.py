@@ -166,7 +166,8 @@ def pair(a: Array, b: Array, rho: Array) -> Array:
     """Return Σ_n a_n b_n ρⁿ along the last axis (Mehler's formula), by Horner's rule."""
     total = np.zeros(np.broadcast_shapes(a.shape[:-1], b.shape[:-1], rho.shape))
     for n in range(a.shape[-1] - 1, -1, -1):
-        total = total * rho + a[..., n] * b[..., n]
+        total *= rho
+        total += a[..., n] * b[..., n]
     return total
 
 
