@@ -354,7 +354,7 @@ class TestBadInput:
         )
 
     def test_models_that_return_no_tensor_are_refused(self):
-        self.refused(CaptureError, r"returns no tensor", Of(lambda m, x: "nothing"))
+        self.refused(CaptureError, r"returns a str without a tensor in it", Of(lambda m, x: "nothing"))
 
     def test_errors_of_the_model_keep_their_words(self):
         def forward(m, x):

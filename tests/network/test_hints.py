@@ -22,6 +22,21 @@ class Opens(nn.Linear):
             return super().forward(x) * float(file.read())
 
 
+class AsksForGpu(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.cuda())
+
+
+class Misspelt(nn.Linear):
+    def forward(self, x):
+        return self.missing(x)
+
+
+class Nested(nn.Linear):
+    def forward(self, x):
+        return torch.nested.nested_tensor([super().forward(x), x[:1]])
+
+
 class Imports(nn.Linear):
     def forward(self, x):
         import no_such_module
@@ -39,6 +54,20 @@ CASES = {
     "type": (nn.Conv2d(3, 4, 3).half(), "1x3x8x8:float32", r"It takes \(batch, 3, height, width\) of type float16"),
     "embedding": (nn.Embedding(10, 4), (2, 5), r"whole numbers below 10, such as the text form 1x16:int64"),
     "file": (Opens(4, 4), (2, 4), r"no/such/table.bin'.*let that path exist from here"),
+    "gpu": (
+        AsksForGpu(4, 4),
+        (2, 4),
+        r"CUDA.*test_hints.py:\d+\)\. .*It asks for a GPU: let it follow its input, x.device",
+    ),
+    "own error": (Misspelt(4, 4), (2, 4), r"has no attribute 'missing'.*call model\(...\) on tensors of these shapes"),
+    "nested": (Nested(4, 4), (2, 4), r"Nested tensors cannot be followed: pad them"),
+    "tuple": (nn.Sequential(nn.LSTM(4, 4), nn.Linear(4, 4)), (5, 2, 4), r"at 1 \(Linear\).*returns a tuple"),
+    "array": (nn.Linear(4, 4), [torch.ones(2, 4).numpy()], r"Pass torch.from_numpy\(array\)"),
+    "no batch": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 4)),
+        (3, 8, 8),
+        r"Its last axis has to be 144 wide.* The first axis counts inputs: pass \(1, 3, 8, 8\)\.",
+    ),
     "import": (Imports(4, 4), (2, 4), r"No module named 'no_such_module'.*Install what it imports"),
 }
 

@@ -92,3 +92,14 @@ def test_real_inputs_keep_what_was_given_and_draw_the_rest_without_the_global_st
 def test_a_call_describes_itself_in_words():
     words = ModelInputs.of(["2x3", "input2=2x3:int64"]).describe(nn.Bilinear(3, 3, 3).forward)
     assert words == "input1: float32 (2, 3), input2: int64 (2, 3)"
+
+
+def test_shapes_by_name_stand_for_tensors_where_no_tensor_is_given():
+    spec = TensorSpec((2, 8))
+    assert ModelInputs.of({"x": (2, 8), "ids": "2x4:int64", "mode": "fast"}).kwargs == {
+        "x": spec,
+        "ids": TensorSpec((2, 4), torch.int64),
+        "mode": "fast",
+    }
+    assert ModelInputs.of({"x": torch.ones(2), "size": (2, 8)}).kwargs["size"] == (2, 8)
+    assert ModelInputs.of({"kwargs": {"size": (2, 8)}}).kwargs["size"] == (2, 8)

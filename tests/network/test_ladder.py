@@ -56,6 +56,11 @@ def test_what_was_read_before_the_cut_is_planned_and_the_rest_is_named(no_room):
     assert any("what comes after that place was not read" in note for note in made.notes)
 
 
+def test_a_branch_on_an_activation_is_said_to_be_one_path_of_several():
+    note = capture(Gated(), (2, 4)).assumed[-1]
+    assert note.endswith("what was recorded is the path that these inputs take with random weights")
+
+
 def test_elements_of_unknown_number_are_all_kept_and_said_so():
     class Distinct(nn.Linear):
         def forward(self, x):

@@ -138,7 +138,10 @@ def _finish(recorder: Recorder, output: Any) -> None:
     tensors = [recorder.border.at_home(tensor) for tensor in tensors_in(output)]
     graph.outputs = [recorder.writer.read(tensor) for tensor in tensors]
     if not graph.outputs:
-        raise CaptureError("the forward pass returns no tensor. Wrap the model so that it returns what is trained on.")
+        raise CaptureError(
+            f"the forward pass returns a {type(output).__name__} without a tensor in it. "
+            "Wrap the model so that it returns what is trained on."
+        )
     _account(graph)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from stepzero.network._ops import Call
 
@@ -27,16 +29,22 @@ def advice(error: Exception, failed: str, taken: str) -> str:
         failed: The op that raised, in words, or nothing where no op did.
         taken: What that op would have taken, or nothing.
     """
-    if isinstance(error, OSError):
-        return (
-            "The model opens a file while it runs: let that path exist from here, or load the file in the constructor."
-        )
-    if isinstance(error, ImportError):
-        return "Install what it imports."
     if isinstance(error, NotImplementedError) and "::" in failed:
         name = failed.partition("(")[0]
         return f"Give the op shapes, @torch.library.register_fake({name!r}), and it is read without being run."
+    for kinds, words, told in ADVICE:
+        if isinstance(error, kinds) and (not words or any(word in str(error) for word in words)):
+            return told
     return f"{taken} {PLAIN}" if taken else PLAIN
+
+
+def without_batch(model: nn.Module, shapes: Iterable[tuple[int, ...]]) -> str:
+    """Return what to pass in place of an input that lacks its batch axis, as a sentence; nothing where none does."""
+    layers = [m for m in model.modules() if isinstance(m, _ConvNd) and not m.transposed]
+    for shape in shapes:
+        if layers and len(shape) == layers[0].weight.dim() - 1 and shape[0] == layers[0].in_channels:
+            return f" The first axis counts inputs: pass {(1, *shape)}."
+    return ""
 
 
 def _linear(a: dict[str, Any]) -> str:
@@ -60,6 +68,28 @@ def _embedding(a: dict[str, Any]) -> str:
 def _type(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
+
+OWN = "That is the model's own error: call model(...) on tensors of these shapes, and mend it there first."
+GPU = ("CUDA", "cuda", "NVIDIA", "ROCm")
+
+# Errors, words in them (one is enough), and what to do; the first that fits speaks.
+ADVICE: tuple[tuple[tuple[type[Exception], ...], tuple[str, ...], str], ...] = (
+    (
+        (OSError,),
+        (),
+        "The model opens a file while it runs: let that path exist from here, or load the file in the constructor.",
+    ),
+    ((ImportError,), (), "Install what it imports."),
+    ((Exception,), GPU, "It asks for a GPU: let it follow its input, x.device, in place of a fixed device."),
+    ((TypeError,), ("numpy.ndarray",), "Pass torch.from_numpy(array)."),
+    (
+        (TypeError,),
+        ("not tuple",),
+        "A module before it returns a tuple, as recurrent layers do: pass on the part that it takes.",
+    ),
+    ((RuntimeError,), ("NestedTensor",), "Nested tensors cannot be followed: pad them, with a mask."),
+    ((AttributeError, NameError, RecursionError, KeyError, ZeroDivisionError), (), OWN),
+)
 
 AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}  # by rank of the convolution
 

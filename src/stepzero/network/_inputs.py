@@ -47,7 +47,7 @@ class ModelInputs:
         Args:
             inputs: A tensor, a tuple or list of tensors and shapes, one shape, a text form
                 (`"1x3x224x224"`, `"ids=1x128:int64"`) or a list of them, `{"args": ..., "kwargs": ...}`,
-                or a mapping from argument names to tensors.
+                or a mapping from argument names to tensors (or, for all of them, shapes and texts).
             model: What is called: a shape without a type is of its floating type, without a model of float32.
 
         Raises:
@@ -129,12 +129,30 @@ def _from_mapping(inputs: Mapping[str, Any], floating: torch.dtype) -> ModelInpu
     if not set(inputs) <= {"args", "kwargs"}:
         if not all(isinstance(name, str) for name in inputs):
             raise InputError(f"inputs with keys {list(inputs)}: argument names are strings. {HOW}")
-        return ModelInputs(kwargs=dict(inputs))
+        return ModelInputs(kwargs=_named(inputs, floating))
     args, kwargs = inputs.get("args", ()), inputs.get("kwargs", {})
     if not isinstance(kwargs, Mapping):
         raise InputError(f'inputs["kwargs"] is a {type(kwargs).__name__}, not a mapping from argument names. {HOW}')
     positional = _read(args, floating)  # a text among them may name its argument
     return ModelInputs(positional.args, positional.kwargs | dict(kwargs))
+
+
+def _named(inputs: Mapping[str, Any], floating: torch.dtype) -> dict[str, Any]:
+    """Return arguments by name. Where none holds a tensor, shapes and texts stand for tensors; else they are what they are."""
+    if any(_holds_tensor(value) for value in inputs.values()):
+        return dict(inputs)
+    return {
+        name: _positional(value, floating)
+        if _is_shape(value) or (isinstance(value, str) and SPEC.match(value))
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def _holds_tensor(value: Any) -> bool:
+    found: dict[str, Any] = {}
+    _collect("", value, found)
+    return bool(found)
 
 
 def _from_text(texts: Sequence[str], floating: torch.dtype) -> ModelInputs:

@@ -11,8 +11,9 @@ from torch import nn
 from stepzero.errors import CaptureError, InputError, StepZeroError
 from stepzero.network._attempt import Attempt, Rung
 from stepzero.network._border import NeedsNumbersError
+from stepzero.network._constructing import line_of
 from stepzero.network._graph import Graph
-from stepzero.network._hints import advice
+from stepzero.network._hints import advice, without_batch
 from stepzero.network._inputs import ModelInputs
 
 META = Rung("meta", on_meta=True, below=True)
@@ -51,7 +52,7 @@ def climb(model: nn.Module, call: ModelInputs, training: bool | None, made: Made
         raise kind(_refused(second, model, call)) from second.error
     graph.assumed = (
         *graph.assumed,
-        f"ran on real tensors, since meta failed at {first.attempt.where()}: {_words(first.error)}",
+        f"ran on real tensors, since meta failed at {first.attempt.where()}: {_words(first.error)}{_read(first.error)}",
     )
     return graph
 
@@ -117,11 +118,19 @@ def _too_large(failure: Failure, needed: int) -> str:
 
 
 def _refused(failure: Failure, model: nn.Module, call: ModelInputs) -> str:
+    recorder, line = failure.attempt.recorder, line_of(failure.error)
+    shapes = [tuple(tensor.shape) for tensor in call.named(model.forward).values()]
     return (
-        f"the forward pass failed at {failure.attempt.where()}: {_words(failure.error)}. "
+        f"the forward pass failed at {failure.attempt.where()}: {_words(failure.error).rstrip('.')}{line and f' ({line})'}. "
         f"The inputs were {call.describe(model.forward)}. "
-        f"{advice(failure.error, failure.attempt.recorder.failed, failure.attempt.recorder.taken)}"
+        f"{advice(failure.error, recorder.failed, recorder.taken)}{without_batch(model, shapes)}"
     )
+
+
+def _read(error: Exception) -> str:
+    """Say what follows for the plan where control flow reads an activation."""
+    told = "; what was recorded is the path that these inputs take with random weights"
+    return told if isinstance(error, NeedsNumbersError) else ""
 
 
 def _words(error: Exception) -> str:
