@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 import stepzero
+import stepzero.filling
 from stepzero.errors import ApplyError, PlanError
 from stepzero.filling import _materialize
-from stepzero.laws import Constant, Copy, Kept, Normal, Orthogonal, Parts, Uniform, Values
+from stepzero.laws import Constant, Copy, Kept, Normal, Norms, Orthogonal, Parts, Uniform, Values
 from stepzero.planning import Plan, plan
 
 torch.set_num_threads(1)
@@ -180,16 +181,21 @@ def test_recipes_without_inputs_are_refused():
 def test_what_is_not_known_is_kept_with_the_line():
     def factory():
         layer = nn.Linear(4, 4)
-        layer.weight.data.exponential_()
+        layer.weight.data.cauchy_()
         layer.decay = nn.Parameter(torch.from_numpy(np.random.rand(3)).float())  # noqa: NPY002
         return layer
 
     model = stepzero.build(factory)
     own = plan(model, goal="own")
     assert own["weight"].law == own["decay"].law == Kept()
-    assert "exponential draws from a distribution" in own["weight"].reasons[0]
+    assert "cauchy draws from a distribution" in own["weight"].reasons[0]
     assert "test_own.py:" in own["weight"].reasons[0]
-    assert any("2 of 3 keep their values" in note for note in own.notes)
+    assert own.notes[0] == "2 parameters keep their values: weight, decay"
+    (told,) = (note for note in own.notes if note.startswith("weight: its law is not known: cauchy draws from"))
+    assert "test_own.py:" in told
+    seen = plan(model, (2, 4), goal="own").notes
+    assert sum("keep their values" in note for note in seen) == 1
+    assert told in seen
     with pytest.raises(ApplyError, match="2 tensors on meta"):
         stepzero.materialize_(model, own)
 
@@ -200,3 +206,84 @@ def test_a_layer_put_in_later_is_not_taken_for_the_recorded_one():
     with torch.no_grad():
         model[0].weight.fill_(0.5)
     assert plan(model, goal="own")["0.weight"].law != Uniform(-0.5, 0.5)
+
+
+def weight_normed():
+    norm = nn.utils.parametrizations.weight_norm
+    return nn.Sequential(norm(nn.Conv1d(3, 4, 5), dim=2), nn.Flatten(), norm(nn.Linear(16, 6)), nn.Linear(6, 2))
+
+
+V, G = "2.parametrizations.weight.original1", "2.parametrizations.weight.original0"
+
+
+def test_gains_of_weight_norm_are_written_as_the_lengths_of_their_directions(nan_memory):
+    model = stepzero.build(weight_normed)
+    own = plan(model, (2, 3, 8), goal="own")
+    stepzero.materialize_(model, own, seed=3)
+    for layer in (model[0], model[2]):
+        torch.testing.assert_close(layer.weight, layer.parametrizations.weight.original1, rtol=1e-6, atol=0)
+    assert own[V].second_moment is None or own[V].second_moment > 0
+
+
+def test_lengths_and_copies_follow_an_override_of_what_they_are_taken_from():
+    model = stepzero.build(weight_normed)
+    for own in (plan(model, goal="own", overrides=[(V, Normal(0.5))]),
+                plan(model, (2, 3, 8), goal="own", overrides=[(V, Normal(0.5))])):  # fmt: skip
+        assert own[G].law == Norms(V, Normal(0.5), (6, 16), 0)
+        assert own[G].reasons[-1] == f"it follows {V}, whose law is another now"
+    twice = stepzero.build(Net)
+    own = plan(twice, goal="own", overrides=[("block.weight", Normal(0.5))])
+    assert own["target.weight"].law == Copy("block.weight", Normal(0.5))
+    stepzero.materialize_(twice, own)
+    assert torch.equal(twice.target.weight, twice.block.weight)
+
+
+def test_vectors_of_spectral_norm_are_iterated_on_the_weight_that_was_written(nan_memory):
+    def factory():
+        return nn.utils.parametrizations.spectral_norm(nn.Conv2d(8, 16, 3))
+
+    model = stepzero.build(factory)
+    receipt = stepzero.materialize_(model, plan(model, goal="own"), seed=3)
+    assert receipt.computed == ("parametrizations.weight.0._u", "parametrizations.weight.0._v")
+    model.eval()
+    norm = torch.linalg.matrix_norm(model.weight.flatten(1), 2).item()
+    assert 1 - 1e-5 < norm < 1.25  # 15 iterations find σ from below; a random direction would find a fifth of it
+    again = stepzero.build(factory)
+    stepzero.materialize_(again, plan(again, goal="own"), seed=3)
+    assert torch.equal(model.parametrizations.weight[0]._v, again.parametrizations.weight[0]._v)
+
+
+def padded(zeroed):
+    def factory():
+        table = nn.Embedding(10, 8, padding_idx=3)
+        if not zeroed:
+            nn.init.normal_(table.weight, std=0.5)  # over the padding row, as many authors do
+        return table
+
+    return factory
+
+
+def test_padding_rows_are_what_the_author_left_there(tmp_path):
+    from safetensors.torch import load_file
+
+    for zeroed in (True, False):
+        model = stepzero.build(padded(zeroed))
+        own = plan(model, goal="own")
+        stepzero.materialize_(model, own, seed=1)
+        assert bool(model.weight[3].any()) is not zeroed
+        eager = padded(zeroed)()
+        own.apply_(eager, seed=1)
+        assert torch.equal(eager.weight, model.weight)
+        rows = stepzero.filling.padding_rows(model, own)
+        read = Plan.load(own.save(tmp_path / f"{zeroed}.json"))
+        assert stepzero.filling.padding_rows(model, read) == rows == {}
+        path = tmp_path / f"{zeroed}.safetensors"
+        stepzero.save(own, path, seed=1, zero_rows=rows)
+        assert torch.equal(load_file(path)["weight"], model.weight)
+
+
+def test_padding_rows_stay_zero_under_laws_that_are_not_the_authors():
+    model = stepzero.build(padded(False))
+    ours = plan(model, goal="own", overrides=[("weight", Normal(0.5))])
+    stepzero.materialize_(model, ours, seed=1)
+    assert not model.weight[3].any()

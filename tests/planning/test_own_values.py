@@ -30,6 +30,32 @@ def test_real_draws_are_read_at_the_stated_rate(law):
             assert found.mean == pytest.approx(law.mean, abs=5 * law.std / np.sqrt(draw.size))
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("law", [*DRAWN, Orthogonal(1.5)], ids=repr)
+def test_real_draws_of_short_formats_are_read_at_the_stated_rate(law, kind):
+    """The same bound for 24 draws; bfloat16 has some 2000 numbers for 4096 elements."""
+    shapes = [shape for shape in SHAPES if len(shape) > 1]
+    draws = [torch.from_numpy(law.draw(shape, seed=seed)).to(kind) for seed in range(8) for shape in shapes]
+    read = [law_of_values(draw.float().numpy(), str(kind)) for draw in draws]
+    missed = sum(type(found) is not type(law) for found in read)
+    assert missed <= stats.binom.ppf(1 - 1e-4, len(draws), ALARM)
+    for found in read:
+        if isinstance(found, Orthogonal):
+            assert found.gain == pytest.approx(law.gain, rel=1e-3)
+        elif found is not None:
+            assert found.std == pytest.approx(law.std, rel=5 / np.sqrt(4096) + 2.0**-8)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_what_was_not_drawn_is_kept_in_short_formats_too(kind):
+    rng = np.random.default_rng(1)
+    for name in ("uneven rows", "a low-rank part", "Laplace", "rounded"):
+        values = torch.from_numpy(NOT_DRAWN[name](rng, rng.normal(size=(256, 128)))).to(kind).float().numpy()
+        assert law_of_values(values, str(kind)) is None, name
+    repeated = torch.from_numpy(np.repeat(rng.normal(size=(64, 128)), 2, 0)).to(kind).float().numpy()
+    assert law_of_values(repeated, str(kind)) is None
+
+
 @settings(max_examples=40)
 @given(value=st.floats(-1e3, 1e3, width=32), shape=st.sampled_from(((1,), (7,), (3, 4), (64, 64))))
 def test_constants_are_exact(value, shape):
@@ -116,10 +142,10 @@ def test_other_goals_do_not_read_values():
     assert plan(net, (2, 8))["scale"].law == Kept()
 
 
-@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64, torch.complex64])
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
 def test_every_format_is_read_or_kept(kind):
     layer = nn.Linear(64, 64, dtype=kind)
     nn.init.ones_(layer.bias)
     own = plan(layer, goal="own")
     assert own["bias"].law == (Kept() if kind.is_complex else Constant(1.0))
-    assert isinstance(own["weight"].law, Uniform if kind == torch.float64 else Kept)  # bfloat16 repeats its numbers
+    assert isinstance(own["weight"].law, Kept if kind.is_complex else Uniform)

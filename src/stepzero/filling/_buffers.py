@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
 
 from stepzero.errors import ApplyError
+from stepzero.laws import Sphere
 from stepzero.network import Slot, buffer_slots
 
 Factory = Callable[[], nn.Module]
 
-# Layers that know how to write their own buffers: the method, and the buffers that it writes.
-RESETS: Mapping[type[nn.Module], tuple[str, frozenset[str]]] = MappingProxyType({
-    _NormBase: ("reset_running_stats", frozenset({"running_mean", "running_var", "num_batches_tracked"})),
-})  # fmt: skip
 
-
-def reset_of(slot: Slot) -> Callable[[], object] | None:
-    """Return the method by which a layer writes this buffer, or None."""
-    for module, attribute in slot.places:
-        for kind, (method, attributes) in RESETS.items():
-            if isinstance(module, kind) and attribute in attributes:
-                found: Callable[[], object] = getattr(module, method)
-                return found
+def reset_of(slot: Slot, model: nn.Module, seed: int = 0) -> Callable[[], object] | None:
+    """Return what writes this buffer once the parameters have their values, where its layer says how; or None."""
+    for layer, attribute in slot.places:
+        for kind, (reset, attributes) in RESETS.items():
+            if isinstance(layer, kind) and attribute in attributes:
+                return partial(reset, layer, model, slot.name.rpartition(".")[0], seed)
     return None
+
+
+def _running_statistics(layer: Any, model: nn.Module, path: str, seed: int) -> None:
+    layer.reset_running_stats()
+
+
+@torch.no_grad()
+def _power_iterated(layer: Any, model: nn.Module, path: str, seed: int) -> None:
+    """Do what the constructor of spectral norm does: 15 power iterations on the weight, from a random direction."""
+    home = next((p for p in model.modules() if isinstance(p, ParametrizationList) and layer in list(p)), None)
+    if home is None:
+        raise ApplyError(f"{path}: a spectral norm whose weight is not in the model. Give its vectors (values={{…}}).")
+    weight: Any = home.original
+    for before in list(home)[: list(home).index(layer)]:
+        weight = before(weight)
+    start = Sphere().draw(tuple(layer._v.shape), seed=seed, name=f"{path}._v")
+    layer._v.copy_(torch.from_numpy(start))
+    layer._power_method(layer._reshape_weight_to_matrix(weight), 15)
+
+
+# Layers that know how to write their own buffers: by what, and the buffers that it writes.
+Reset = Callable[[nn.Module, nn.Module, str, int], None]
+RESETS: Mapping[type[nn.Module], tuple[Reset, frozenset[str]]] = MappingProxyType({
+    _NormBase: (_running_statistics, frozenset({"running_mean", "running_var", "num_batches_tracked"})),
+    _SpectralNorm: (_power_iterated, frozenset({"_u", "_v"})),
+})  # fmt: skip
 
 
 def constructed_buffers(factory: Factory | None) -> dict[str, torch.Tensor]:

@@ -70,7 +70,8 @@ def match(plan: Entries, model: nn.Module, seed: int, *, on_meta: bool = False) 
         more = f"\n… and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ApplyError("the plan does not fit the model; nothing was written.\n" + "\n".join(problems[:5]) + more)
     targets = tuple(
-        Target(slot, entry.law, holdings(slot.name, slot.tensor), padding_row(slot)) for slot, entry in wanted
+        Target(slot, entry.law, holdings(slot.name, slot.tensor), None if is_own(entry) else padding_row(slot))
+        for slot, entry in wanted
     )
     _require_memory(targets, on_meta)
     return targets
@@ -101,9 +102,20 @@ def mismatch(slot: Slot, entry: Entry) -> str | None:
     return None
 
 
-def padding_rows(model: nn.Module) -> dict[str, int]:
-    """Return the rows of a model's embeddings that stand for padding, by the canonical name of the table."""
-    rows = {name: padding_row(slot) for name, slot in parameter_slots(model).items()}
+def is_own(entry: Entry) -> bool:
+    """Say whether an entry has the law that the model's author gave it: that tells of every row, padding or not."""
+    return getattr(entry, "recipe", "") == "own"
+
+
+def padding_rows(model: nn.Module, plan: Entries | None = None) -> dict[str, int]:
+    """Return the rows of a model's embeddings that stand for padding and stay zero, by the canonical name of the table.
+
+    Args:
+        model: The model.
+        plan: Where it has an author's own law for a table, that decides about the row.
+    """
+    own = {name for name, entry in (plan or {}).items() if is_own(entry)}
+    rows = {name: padding_row(slot) for name, slot in parameter_slots(model).items() if name not in own}
     return {name: row for name, row in rows.items() if row is not None}
 
 

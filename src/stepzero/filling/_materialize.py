@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ def materialize_(
     given = {**constructed_buffers(factory), **(values or {})}
     plan = _completed(plan, model, given)
     match(plan, model, seed, on_meta=True)
-    sources = _sources(model, plan, given)
+    sources = _sources(model, plan, given, seed)
     before = _Before.of(model)
     real = {slot.name for slot in before.slots if not slot.tensor.is_meta}
     try:
@@ -79,6 +80,7 @@ class Recorded:
     shape: tuple[int, ...]
     dtype: str
     law: Law
+    recipe: str = "own"
 
 
 def _completed(plan: Entries, model: nn.Module, given: Mapping[str, torch.Tensor]) -> Entries:
@@ -97,7 +99,7 @@ def _completed(plan: Entries, model: nn.Module, given: Mapping[str, torch.Tensor
 Writer = Callable[[Slot], None]
 
 
-def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor]) -> dict[str, Writer]:
+def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor], seed: int) -> dict[str, Writer]:
     """Return what writes each meta tensor that the plan does not draw.
 
     Raises:
@@ -114,8 +116,8 @@ def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor]
             sources[name] = _copied(values[name], slot)
         elif name in drawn:
             continue
-        elif reset_of(slot):
-            sources[name] = _reset
+        elif reset_of(slot, model):
+            sources[name] = partial(_reset, model, seed)
         else:
             unknown.append(name)
     if unknown:
@@ -127,8 +129,8 @@ def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor]
     return sources
 
 
-def _reset(slot: Slot) -> None:
-    if (reset := reset_of(slot)) is not None:
+def _reset(model: nn.Module, seed: int, slot: Slot) -> None:
+    if (reset := reset_of(slot, model, seed)) is not None:
         reset()
 
 

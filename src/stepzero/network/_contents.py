@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from stepzero.errors import LawError
-from stepzero.laws import Constant, Dirac, Identity, Law, Normal, TruncatedNormal, Uniform
+from stepzero.laws import GRIDS, Constant, Dirac, Identity, Law, Mapped, Normal, Sphere, TruncatedNormal, Uniform
 from stepzero.laws import Orthogonal as OrthogonalLaw
 from stepzero.laws import Sparse as SparseLaw
 
@@ -83,6 +84,24 @@ class Zeroed:
     columns: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Euclidean lengths of another value, `of`, along some of its axes."""
+
+    of: int
+    law: Law
+    shape: tuple[int, ...]
+    along: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """Vectors along some axes, uniform on a sphere of this radius."""
+
+    radius: float
+    along: tuple[int, ...]
+
+
 VECTOR = frozenset({-1})  # the columns of what is one column itself
 
 
@@ -94,7 +113,7 @@ class Mixed:
     boxes: tuple[tuple[tuple[slice, ...], Content], ...]
 
 
-Content = Unread | Empty | Numbers | Drawn | Cut | Erfinv | Factor | Orthogonal | Zeroed | Mixed
+Content = Unread | Empty | Numbers | Drawn | Cut | Erfinv | Factor | Orthogonal | Zeroed | Mixed | Lengths | Directions
 
 
 def scaled(content: Content, factor: float) -> Content:
@@ -117,19 +136,25 @@ def scaled(content: Content, factor: float) -> Content:
             return Numbers(tensor * factor)
         case Empty():
             return content
+        case Directions(radius, along):
+            return Directions(radius * abs(factor), along)
         case Factor(part):
             return Unread(f"the {part} of a QR decomposition was scaled")
+        case Lengths():
+            return Unread("lengths were scaled")
     return content
 
 
 def _scaled_law(law: Law, factor: float) -> Content:
+    if factor == 1:
+        return Drawn(law)
     if isinstance(law, Normal):
         return Drawn(Normal(law.std * abs(factor), law.mean * factor))
     if isinstance(law, Uniform):
         return Drawn(Uniform(*sorted((law.low * factor, law.high * factor))))
     if isinstance(law, Constant):
         return Drawn(Constant(law.value * factor))
-    return Unread(f"{law} was scaled")
+    return mapped(Drawn(law), ("mul", factor)) if factor else Drawn(Constant(0.0))
 
 
 def shifted(content: Content, by: float) -> Content:
@@ -141,6 +166,8 @@ def shifted(content: Content, by: float) -> Content:
             return Drawn(Uniform(low + by, high + by))
         case Drawn(Constant(value)):
             return Drawn(Constant(value + by))
+        case Drawn(Mapped()) if by:
+            return mapped(content, ("add", by))
         case Cut(mean, std, low, high):
             return Cut(mean + by, std, low, high)
         case Numbers(tensor):
@@ -152,6 +179,26 @@ def shifted(content: Content, by: float) -> Content:
         case Unread() | Empty():
             return content
     return content if by == 0 else Unread(f"{type(content).__name__.lower()} contents were shifted")
+
+
+def mapped(content: Content, *steps: tuple[Any, ...]) -> Content:
+    """Return functions of independent draws; of anything else, why they have no law."""
+    content = settled(content)
+    law = law_of(content, ()) if isinstance(content, (Drawn, Cut)) else None
+    try:
+        if isinstance(law, Mapped):
+            return Drawn(law.then(*steps))
+        if type(law) in GRIDS and law is not None:
+            return Drawn(Mapped(law, steps))
+    except LawError as error:
+        return Unread(str(error))
+    if isinstance(content, Unread):
+        return content
+    return Unread(f"{steps[0][0]} of {_named(content)}")
+
+
+def _named(content: Content) -> str:
+    return repr(content.law) if isinstance(content, Drawn) else f"{type(content).__name__.lower()} contents"
 
 
 def settled(content: Content) -> Content:
@@ -192,6 +239,8 @@ def law_of(content: Content, shape: tuple[int, ...]) -> Law | None:
             return OrthogonalLaw(gain) if sides == tuple(sorted((shape[0], math.prod(shape[1:])))) else None
         case Zeroed(std, zeros, columns):
             return SparseLaw(zeros / shape[0], std) if len(shape) == 2 and len(columns) == shape[1] else None
+        case Directions(radius, along) if len(along) in (1, len(shape)):
+            return Sphere(radius, None if len(along) == len(shape) else along[0])
     value = number(content)
     if value is not None and math.isfinite(value):
         return Constant(value)
@@ -213,12 +262,11 @@ def _pattern(numbers: torch.Tensor) -> Law | None:
 
 
 def _cut_law(mean: float, std: float, low: float, high: float) -> Law | None:
-    """Return a truncated normal around 0; cuts beyond ten deviations cut nothing."""
+    """Return a truncated normal; cuts beyond ten deviations cut nothing."""
     if low <= -10 and high >= 10:
         return Normal(std, mean)
-    if mean != 0:
-        return None
     try:
-        return TruncatedNormal(std / TruncatedNormal(1.0, low, high).parent_std, low, high)
+        law = TruncatedNormal(std / TruncatedNormal(1.0, low, high).parent_std, low, high)
+        return Mapped(law, (("add", mean),)) if mean else law
     except LawError:  # no mass between the cuts
         return None

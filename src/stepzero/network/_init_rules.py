@@ -10,7 +10,19 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stepzero.laws import Constant, Law, Normal, Uniform
+from stepzero.laws import STEPS, Constant, Law, Mapped, Normal, Uniform
+from stepzero.network._arithmetic import (
+    beside,
+    clamp,
+    erfinv,
+    function,
+    negative,
+    over,
+    plus,
+    power,
+    rsub,
+    times,
+)
 from stepzero.network._boxes import box_of, inside, is_dense, rows_of
 from stepzero.network._contents import (
     VECTOR,
@@ -18,20 +30,20 @@ from stepzero.network._contents import (
     Cut,
     Drawn,
     Empty,
-    Erfinv,
     Factor,
+    Lengths,
     Mixed,
     Numbers,
     Orthogonal,
     Unread,
     Zeroed,
     independent,
+    law_of,
+    mapped,
     number,
-    scaled,
     settled,
-    shifted,
 )
-from stepzero.network._graph import Graph, Node
+from stepzero.network._graph import Graph, Node, Ref
 from stepzero.network._reader import Reader, Rule
 
 
@@ -60,11 +72,28 @@ def _normal(reader: Reader, node: Node) -> Content:
 
 
 def _uniform(reader: Reader, node: Node) -> Content:
-    return Drawn(Uniform(float(node.arguments["from"]), float(node.arguments["to"])))
+    """Both parts of a complex number are drawn so: as a complex law, whose parts share its variance, that is √2 wider."""
+    low, high = float(node.arguments["from"]), float(node.arguments["to"])
+    if not reader.graph.values[node.outputs[0]].dtype.is_complex:
+        return Drawn(Uniform(low, high))
+    return (
+        Drawn(Uniform(math.sqrt(2.0) * low, math.sqrt(2.0) * high))
+        if low == -high
+        else Unread("a shifted complex uniform")
+    )
 
 
 def _law(law: Law) -> Rule:
     return lambda reader, node: Drawn(law)
+
+
+def _exponential(reader: Reader, node: Node) -> Content:
+    """−ln(U)/λ."""
+    return Drawn(Mapped(Uniform(0.0, 1.0), (("log",), ("mul", -1.0 / node.arguments["lambd"]))))
+
+
+def _log_normal(reader: Reader, node: Node) -> Content:
+    return mapped(Drawn(Normal(node.arguments["std"], node.arguments["mean"])), ("exp",))
 
 
 def _no_law(reader: Reader, node: Node) -> Content:
@@ -76,85 +105,6 @@ def _truncated(reader: Reader, node: Node) -> Content:
     if a["std"] == 0:
         return Drawn(Constant(a["mean"]))
     return Cut(a["mean"], a["std"], (a["a"] - a["mean"]) / a["std"], (a["b"] - a["mean"]) / a["std"])
-
-
-def _erfinv(reader: Reader, node: Node) -> Content:
-    source = reader.argument(node, "self")
-    if isinstance(source, Drawn) and isinstance(source.law, Uniform):
-        return Erfinv(1.0, source.law.low, source.law.high)
-    return Unread("erfinv of what is not uniform")
-
-
-def _clamp(reader: Reader, node: Node) -> Content:
-    """Clamping changes nothing where no more than a millionth of the draws lies beyond: rounding, or ends far out."""
-    source = settled(reader.argument(node, "self"))
-    if isinstance(source, Drawn) and isinstance(source.law, Normal):
-        source = Cut(source.law.mean, source.law.std, -math.inf, math.inf)
-    low, high = (None if a is None else number(reader.of(a)) for a in (node.arguments["min"], node.arguments["max"]))
-    if isinstance(source, Cut) and source.std > 0:
-        ends = [end if end is None else (end - source.mean) / source.std for end in (low, high)]
-        below = 0.0 if ends[0] is None else _mass(source.low, ends[0])
-        above = 0.0 if ends[1] is None else _mass(ends[1], source.high)
-        if below + above <= 1e-6 * _mass(source.low, source.high):
-            return source
-    return source if isinstance(source, Unread) else Unread("clamped: a lump of probability at the ends")
-
-
-def _mass(low: float, high: float) -> float:
-    """Return the probability of N(0, 1) between two ends."""
-    return max(0.0, (math.erf(high / math.sqrt(2.0)) - math.erf(low / math.sqrt(2.0))) / 2)
-
-
-def _times(reader: Reader, node: Node) -> Content:
-    a, b = reader.argument(node, "self"), reader.argument(node, "other")
-    for one, other in ((a, b), (b, a)):
-        if isinstance(one, Factor) and isinstance(other, Factor) and (one.part, other.part) == ("q", "sign"):
-            return Orthogonal(1.0, one.sides)
-        factor = number(other)
-        if factor is not None:
-            return scaled(one, factor)
-    return a if isinstance(a, Unread) else Unread("a product of tensors")
-
-
-def _over(reader: Reader, node: Node) -> Content:
-    a, divisor = reader.argument(node, "self"), number(reader.argument(node, "other"))
-    if divisor and not node.arguments.get("rounding_mode"):
-        return scaled(a, 1.0 / divisor)
-    return a if isinstance(a, Unread) else Unread("a quotient of tensors")
-
-
-def _plus(sign: float) -> Rule:
-    def rule(reader: Reader, node: Node) -> Content:
-        a, b = reader.argument(node, "self"), reader.argument(node, "other")
-        factor = sign * float(node.arguments.get("alpha") or 1)
-        if (shift := number(b)) is not None:
-            return shifted(a, factor * shift)
-        if (shift := number(a)) is not None:
-            return shifted(scaled(b, factor), shift)
-        return _sum_of_normals(reader, a, scaled(b, factor), node)
-
-    return rule
-
-
-def _sum_of_normals(reader: Reader, a: Content, b: Content, node: Node) -> Content:
-    """Independent normals add up to a normal; the same draw twice would not."""
-    different = not reader.share_a_draw(node.arguments["self"], node.arguments["other"])
-    match (a, b):
-        case (Drawn(Normal(std, mean)), Drawn(Normal(other, shift))) if different:
-            return Drawn(Normal(math.hypot(std, other), mean + shift))
-    return next((c for c in (a, b) if isinstance(c, Unread)), Unread("a sum of tensors"))
-
-
-def _rsub(reader: Reader, node: Node) -> Content:
-    """other − alpha · self."""
-    shift = number(reader.argument(node, "other"))
-    factor = -float(node.arguments.get("alpha") or 1)
-    a = reader.argument(node, "self")
-    return shifted(scaled(a, factor), shift) if shift is not None else Unread("a difference of tensors")
-
-
-def _negative(reader: Reader, node: Node) -> Content:
-    return scaled(reader.argument(node, "self"), -1.0)
 
 
 def _copy(reader: Reader, node: Node) -> Content:
@@ -173,6 +123,12 @@ def _repeated(content: Content) -> Content:
     return content if isinstance(content, (Unread, Empty)) else Unread("elements of one draw are repeated")
 
 
+def _set(reader: Reader, node: Node) -> Content:
+    """`x.set_(y)`: x becomes y."""
+    source = node.arguments.get("source")
+    return reader.of(source) if isinstance(source, Ref) else Unread("memory that was set")
+
+
 def _moved(reader: Reader, node: Node) -> Content:
     """Rearranging independent elements changes nothing; a matrix may be transposed and reshaped."""
     content = reader.argument(node, "self" if "self" in node.arguments else "input")
@@ -182,6 +138,8 @@ def _moved(reader: Reader, node: Node) -> Content:
         or (isinstance(content, (Orthogonal, Factor)) and node.op in SAME_MATRIX)
     ):
         return content
+    if isinstance(content, Lengths) and node.op in IN_ORDER:
+        return content
     if isinstance(content, Zeroed) and node.op == "select" and node.arguments["index"] not in content.columns:
         return Drawn(Normal(content.std))  # a column that has no zeros yet
     return Unread(f"{node.op} of {type(content).__name__.lower()} contents")
@@ -189,8 +147,36 @@ def _moved(reader: Reader, node: Node) -> Content:
 
 def _expanded(reader: Reader, node: Node) -> Content:
     content, made = reader.argument(node, "self"), reader.graph.values[node.outputs[0]]
+    if isinstance(content, Lengths) and beside(content, reader.shape(node.arguments["self"])):
+        return content  # to be divided by
     same = math.prod(reader.shape(node.arguments["self"])) == math.prod(made.shape)
     return content if same and independent(content) else _repeated(content)
+
+
+def _lengths(reader: Reader, node: Node) -> Content:
+    """Euclidean norms along some axes, of what has one law."""
+    a = node.arguments
+    source = a["v" if node.op == "norm_except_dim" else "self"]
+    shape = reader.shape(source)
+    law = law_of(reader.of(source), shape)
+    if float(a.get("ord", a.get("p", a.get("pow", 2))) or 2) != 2 or law is None:
+        content = reader.of(source)
+        return content if isinstance(content, Unread) else Unread("a norm of what has no single law")
+    dims = a.get("dim")
+    if node.op == "norm_except_dim":
+        dims = [axis for axis in range(len(shape)) if axis != dims]
+    axes = range(len(shape)) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
+    return Lengths(source.id, law, shape, tuple(sorted(axis % len(shape) for axis in axes)))
+
+
+def _parts_of_complex(reader: Reader, node: Node) -> Content:
+    """A complex normal of variance σ² has real and imaginary parts of variance σ²/2."""
+    match reader.argument(node, "self"):
+        case Drawn(Normal(std, 0.0)):
+            return Drawn(Normal(std / math.sqrt(2.0)))
+        case Unread() as unread:
+            return unread
+    return Unread("the parts of complex numbers")
 
 
 def _qr(reader: Reader, node: Node) -> Content:
@@ -292,7 +278,9 @@ def _from_randperm(graph: Graph, value: int) -> bool:
     return node is not None and node.op == "randperm"
 
 
+FUNCTIONS = frozenset({"abs", "square", "sqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sigmoid", "tanh"})
 SAME = frozenset({"detach", "clone", "contiguous", "to", "_to_copy", "alias", "lift_fresh", "lift", "type_as"})
+IN_ORDER = SAME | {"view", "reshape", "squeeze", "unsqueeze", "flatten"}
 SAME_MATRIX = SAME | {"view", "reshape", "view_as", "reshape_as", "t", "transpose"}
 MOVES = SAME_MATRIX | {"permute", "select", "slice", "narrow", "squeeze", "unsqueeze", "flatten", "unflatten", "chunk", "split",
                        "split_with_sizes", "unbind", "movedim", "swapaxes", "flip", "roll"}  # fmt: skip
@@ -308,14 +296,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     | dict.fromkeys(("rand", "rand_like"), _law(Uniform(0.0, 1.0)))
     | dict.fromkeys(
         (
-            "exponential",
             "bernoulli",
             "randint",
             "randint_like",
             "random",
             "geometric",
             "cauchy",
-            "log_normal",
             "randperm",
             "multinomial",
             "poisson",
@@ -323,21 +309,30 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         _no_law,
     )
     | dict.fromkeys(("expand", "expand_as", "broadcast_to", "repeat", "tile", "repeat_interleave"), _expanded)
+    | {op: function((op,)) for op in STEPS if op in FUNCTIONS}
+    | dict.fromkeys(("norm_except_dim", "linalg_vector_norm", "norm"), _lengths)
     # one by one
     | {
         "fill": _full("value"),
         "normal": _normal,
         "uniform": _uniform,
         "init::truncated_normal": _truncated,
-        "erfinv": _erfinv,
-        "clamp": _clamp,
-        "mul": _times,
-        "div": _over,
-        "add": _plus(1.0),
-        "sub": _plus(-1.0),
-        "rsub": _rsub,
-        "neg": _negative,
+        "erfinv": erfinv,
+        "clamp": clamp,
+        "clamp_min": clamp,
+        "clamp_max": clamp,
+        "pow": power,
+        "exponential": _exponential,
+        "log_normal": _log_normal,
+        "view_as_real": _parts_of_complex,
+        "mul": times,
+        "div": over,
+        "add": plus(1.0),
+        "sub": plus(-1.0),
+        "rsub": rsub,
+        "neg": negative,
         "copy": _copy,
+        "set": _set,
         "linalg_qr": _qr,
         "qr": _qr,
         "diag": _diagonal,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from stepzero.errors import ModelError
-from stepzero.laws import Constant, Normal, TruncatedNormal, Uniform
+from stepzero.errors import LawError, ModelError
+from stepzero.laws import Constant, Mapped, Normal, Norms, TruncatedNormal, Uniform
 from stepzero.network._boxes import covers, within
-from stepzero.network._contents import Content, Empty, Mixed, Numbers, Unread, law_of, settled
-from stepzero.network._graph import Graph, Node
+from stepzero.network._contents import Content, Empty, Lengths, Mixed, Numbers, Unread, law_of, settled
+from stepzero.network._graph import Graph
+from stepzero.network._history import story, told
 from stepzero.network._init_rules import RULES
 from stepzero.network._names import buffer_slots, parameter_slots
 from stepzero.network._origin import Origin, Part
@@ -42,32 +43,25 @@ def origins(model: nn.Module, recorder: Recorder, unsure: dict[int, str]) -> dic
     reader = Reader(recorder.writer.graph, RULES, unsure)
     slots = [(True, slot) for slot in parameter_slots(model).values()]
     slots += [(False, slot) for slot in buffer_slots(model).values()]
-    found: dict[str, Origin] = {}
-    first: dict[int, str] = {}  # draw → who holds it
+    all_held: list[_Held] = []
+    first: dict[int, _Held] = {}  # value that was made of draws → who holds it first
     for parameter, slot in slots:
         if is_lazy(slot.tensor):
             raise ModelError(f"{slot.name} has no shape yet: the module is lazy. Give the sizes in the constructor.")
         home = recorder.border.at_home(slot.tensor)
-        held = _Held(slot.name, home, parameter, recorder.writer.read(home))
-        source = _draw(recorder.writer.graph, held.value)
-        owner = "" if source is None else first.setdefault(source, slot.name)
-        found[slot.name] = _origin(held, reader, recorder, "" if owner == slot.name else owner)
-    return found
+        all_held.append(_Held(slot.name, home, parameter, recorder.writer.read(home)))
+        first.setdefault(_root(reader.graph, all_held[-1].value), all_held[-1])
+    return {held.name: _origin(held, reader, recorder, first) for held in all_held}
 
 
-def _origin(held: _Held, reader: Reader, recorder: Recorder, copy_of: str) -> Origin:
-    shape, parts = tuple(held.tensor.shape), _parts(reader.content(held.value), tuple(held.tensor.shape))
-    writes = recorder.writer.tape.writes(held.tensor)
-    nodes = [reader.graph.producer(value) for value in ([write.value for write in writes] or [held.value])]
-    history = tuple(_told(node) for node in nodes if node is not None)
+def _origin(held: _Held, reader: Reader, recorder: Recorder, first: Mapping[int, _Held]) -> Origin:
+    shape, content = tuple(held.tensor.shape), reader.content(held.value)
+    parts = (_lengths(held, content, reader, first),) if isinstance(content, Lengths) else _parts(content, shape)
+    root = _root(reader.graph, held.value)
+    copy_of = first[root].name if first[root].name != held.name and reader.draws(root) else ""
+    writes = [write.value for write in recorder.writer.tape.writes(held.tensor)]
+    history = tuple(map(told, story(reader.graph, writes or [held.value])))
     return Origin(held.name, shape, held.tensor.dtype, held.parameter, parts, history, copy_of)
-
-
-def _told(node: Node) -> str:
-    """Return an op with its numbers and the line that ran it: `normal_(mean=0, std=0.02) at timm/layers/weight_init.py:50`."""
-    numbers = ((name, thing) for name, thing in node.arguments.items() if isinstance(thing, (int, float)))
-    settings = ", ".join(f"{name}={thing:.6g}" for name, thing in numbers)
-    return f"{node.op.removeprefix('init::')}({settings}) at {node.line}"
 
 
 def _parts(content: Content, shape: tuple[int, ...]) -> tuple[Part, ...]:
@@ -79,7 +73,9 @@ def _parts(content: Content, shape: tuple[int, ...]) -> tuple[Part, ...]:
     if not covers([box for box, _ in boxes], shape):
         return (_part(content.base, shape), *boxed)
     law = boxed[0].law
-    alike = isinstance(law, (Normal, Uniform, TruncatedNormal, Constant)) and all(part.law == law for part in boxed)
+    alike = isinstance(law, (Normal, Uniform, TruncatedNormal, Mapped, Constant)) and all(
+        part.law == law for part in boxed
+    )
     return (Part(law=law),) if alike else tuple(boxed)
 
 
@@ -110,15 +106,36 @@ def _part(content: Content, shape: tuple[int, ...]) -> Part:
     return Part(reason=reason)
 
 
-def _draw(graph: Graph, value: int) -> int | None:
-    """Return the random node whose numbers a value holds unchanged, or None."""
-    node, size = graph.producer(value), math.prod(graph.values[value].shape)
-    while node is not None and not node.random:
-        place = SOURCES.get(node.op)
-        node = None if place is None else graph.producer(node.arguments[place].id)
-    whole = node is not None and math.prod(graph.values[node.outputs[0]].shape) == size
-    return node.id if node is not None and whole else None
+def _lengths(held: _Held, content: Lengths, reader: Reader, first: Mapping[int, _Held]) -> Part:
+    """Return lengths of another tensor of the model, or, where none holds those values, of a draw in their own stream."""
+    owner = first.get(_root(reader.graph, content.of))
+    same = owner is not None and tuple(owner.tensor.shape) == content.shape
+    kept = [axis for axis in range(len(content.shape)) if axis not in content.along]
+    if len(kept) > 1:
+        line = node.line if (node := reader.graph.producer(held.value)) is not None else ""
+        return Part(reason=f"lengths along axes {content.along} of shape {content.shape} have no law ({line})")
+    try:
+        name = owner.name if owner is not None and same else held.name
+        law = Norms(name, content.law, content.shape, kept[0] if kept else None)
+        law.require(tuple(held.tensor.shape))
+    except LawError as error:
+        return Part(reason=str(error))
+    return Part(law=law)
 
 
-# Ops whose result holds the numbers of an argument unchanged, and which.
-SOURCES = MappingProxyType({"copy": "src", "alias_update": "new", "clone": "self", "detach": "self", "view": "self"})
+def _root(graph: Graph, value: int) -> int:
+    """Return the value whose numbers, all of them, a value holds unchanged."""
+    size = math.prod(graph.values[value].shape)
+    while (node := graph.producer(value)) is not None and not node.random and node.op in SOURCES:
+        source = node.arguments[SOURCES[node.op]].id
+        if math.prod(graph.values[source].shape) != size:
+            break
+        value = source
+    return value
+
+
+# Ops whose result holds the numbers of an argument unchanged and in order, and which.
+SOURCES = MappingProxyType(
+    {"copy": "src", "alias_update": "new", "set": "source"}
+    | dict.fromkeys(("clone", "detach", "view", "reshape", "contiguous", "alias"), "self")
+)

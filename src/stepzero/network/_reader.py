@@ -74,6 +74,17 @@ class Reader:
         """Return the shape of a referred value."""
         return self.graph.values[argument.id].shape
 
+    def _line(self, node: Node) -> str:
+        """Return the line of an op; of memory that was written elsewhere, that of the write."""
+        written = self.graph.producer(node.arguments["new"].id) if node.op == "alias_update" else None
+        return (written or node).line
+
+    def _is_cast(self, node: Node, value: Value) -> bool:
+        """Say whether draws were made whole numbers, or real ones complex."""
+        if not value.dtype.is_complex:
+            return not value.dtype.is_floating_point
+        return not node.random and not all(self.graph.values[v].dtype.is_complex for v in node.inputs)
+
     def _needs(self, value: int) -> list[int]:
         node = self.graph.producer(value)
         if node is None or self.graph.values[value].known is not None:
@@ -93,8 +104,8 @@ class Reader:
             return Unread(f"{node.op} is no op of a law ({node.line})")
         found = rule(self, node)
         if isinstance(found, Unread) and not found.reason.endswith(")"):
-            return Unread(f"{found.reason} ({node.line})")
-        if number(found) is None and isinstance(found, Drawn) and not value.dtype.is_floating_point:
+            return Unread(f"{found.reason} ({self._line(node)})")
+        if number(found) is None and isinstance(found, Drawn) and self._is_cast(node, value):
             return Unread(f"draws cast to {str(value.dtype).removeprefix('torch.')} ({node.line})")
         return Factor("r") if isinstance(found, Factor) and found.part == "q" and value.index == 1 else found
 

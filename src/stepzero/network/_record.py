@@ -114,6 +114,8 @@ def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Modul
                 model = factory()
             if not isinstance(model, nn.Module):
                 raise ModelError(f"the factory returned a {type(model).__name__}, not a torch.nn.Module.")
+            if on_meta and recorder.failed:  # and was caught: a real run may go another way
+                raise ModelError(f"{recorder.failed} cannot run on meta")
             known = MappingProxyType(origins(model, recorder, foreign.found))
             assumed = (*graph.assumed, *own_generators(recorder), *foreign.moved())
             recorded = Recording(known, graph.rung, assumed, lost_draws(graph, _held(model, recorder)))

@@ -34,15 +34,15 @@ def law_of_origin(origin: Origin, found: Mapping[str, Origin]) -> Law:
     Raises:
         LawError: if it holds what no law describes, or no tensor of its shape can follow the law.
     """
-    law = _law(origin, found.get(origin.copy_of))
+    law, owner = _law(origin), found.get(origin.copy_of)
     law.require(origin.shape)
-    return law
+    copied = owner is not None and owner.known and owner.shape == origin.shape and _law(owner) == law
+    return Copy(origin.copy_of, law) if copied else law
 
 
-def _law(origin: Origin, owner: Origin | None) -> Law:
+def _law(origin: Origin) -> Law:
     if origin.law is not None:
-        same = owner is not None and owner.law == origin.law and owner.shape == origin.shape
-        return Copy(origin.copy_of, origin.law) if same else origin.law
+        return origin.law
     if len(origin.parts) == 1:
         return _of_part(origin.parts[0])
     return Parts(tuple((tuple((cut.start, cut.stop) for cut in part.where), _of_part(part)) for part in origin.parts))

@@ -11,18 +11,19 @@ from torch import nn
 
 from stepzero.errors import LawError, PlanError
 from stepzero.filling import is_distributed
-from stepzero.laws import Copy, Kept, Law
+from stepzero.laws import Copy, Kept, Law, Norms
 from stepzero.network import Origin, Recording, Slot, buffer_slots, law_of_origin, parameter_slots, recording
 from stepzero.planning._entry import Entry
 from stepzero.planning._overrides import Override, read_overrides
 from stepzero.planning._own_values import law_of_values
 from stepzero.planning._plan import Plan
-from stepzero.planning._wording import some
+from stepzero.planning._wording import keepers, some
 
 Basic = tuple[Law, str, tuple[str, ...]]  # law, recipe, reasons
 UNKNOWN = "its values are on meta, and the model was not built with stepzero.build: nothing is known of them"
 UNREAD = "its values are as they were found; nothing was recorded of them"
 TO_DO = "give it one (overrides=[(name, law)]) or its numbers (materialize_(…, values={…}))"
+FORMATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NO_DRAW = "its values do not look freshly drawn, or are too few to tell: they stay"
 SHOWN = "read from its values: as a constant or pattern they are exact, as a draw they pass the tests that 99 % of real draws pass"
 
@@ -72,18 +73,20 @@ def with_unreached(
     given = tuple(entries)
     known = {name: basic for name, basic in own.items() if not isinstance(basic[0], Kept)}
     names = {entry.name for entry in given}
-    return (
-        *(
-            replace(entry, law=known[entry.name][0], recipe="own", reasons=known[entry.name][2])
-            if isinstance(entry.law, Kept) and entry.name in known and entry.name not in chosen
-            else entry
-            for entry in given
-        ),
-        *(
-            own_entry(slot, known[name])
-            for name, slot in buffer_slots(model).items()
-            if name in known and name not in names
-        ),
+    return following(
+        [
+            *(
+                replace(entry, law=known[entry.name][0], recipe="own", reasons=known[entry.name][2])
+                if isinstance(entry.law, Kept) and entry.name in known and entry.name not in chosen
+                else entry
+                for entry in given
+            ),
+            *(
+                own_entry(slot, known[name])
+                for name, slot in buffer_slots(model).items()
+                if name in known and name not in names
+            ),
+        ]
     )
 
 
@@ -96,8 +99,29 @@ def plan_without_inputs(model: nn.Module, overrides: Iterable[tuple[str, Any]] |
     own, slots = own_laws(model), parameter_slots(model) | buffer_slots(model)
     chosen = read_overrides(overrides, list(own))
     laws = {name: _overridden(chosen[name]) if name in chosen else basic for name, basic in own.items()}
-    entries = tuple(own_entry(slots[name], basic) for name, basic in laws.items())
-    return Plan(entries, goal="own", model=type(model).__name__, notes=own_notes(model, laws))
+    entries = following(own_entry(slots[name], basic) for name, basic in laws.items())
+    unread = [entry.name for entry in entries if isinstance(entry.law, Kept)]
+    notes = (f"{keepers(len(unread))}: {some(unread)}",) if unread else ()
+    return Plan(entries, goal="own", model=type(model).__name__, notes=notes + own_notes(model, laws))
+
+
+def following(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return entries in which copies and lengths of a parameter follow the law that it has got now."""
+    given = tuple(entries)
+    drawn = {entry.name: entry for entry in given if not isinstance(entry.law, (Kept, Copy, Norms))}
+    return tuple(_follow(entry, drawn) for entry in given)
+
+
+def _follow(entry: Entry, drawn: Mapping[str, Entry]) -> Entry:
+    law = entry.law
+    if not isinstance(law, (Copy, Norms)) or law.of not in drawn or drawn[law.of].law == law.law:
+        return entry
+    of = drawn[law.of]
+    if of.shape != (law.shape if isinstance(law, Norms) else entry.shape):
+        return entry
+    return replace(
+        entry, law=replace(law, law=of.law), reasons=(*entry.reasons, f"it follows {of.name}, whose law is another now")
+    )
 
 
 def own_entry(slot: Slot, basic: Basic) -> Entry:
@@ -109,10 +133,11 @@ def own_entry(slot: Slot, basic: Basic) -> Entry:
 
 def own_notes(model: nn.Module, laws: Mapping[str, Basic]) -> tuple[str, ...]:
     """Return what a reader should know about where the author's laws come from."""
-    found, unread = recording(model), [name for name, (law, *_) in laws.items() if isinstance(law, Kept)]
-    notes = []
-    if unread:
-        notes.append(f"{len(unread)} of {len(laws)} keep their values, since their law is not known: {some(unread)}")
+    found, unread = recording(model), dict[str, list[str]]()
+    for name, (law, _, reasons) in laws.items():
+        if isinstance(law, Kept):
+            unread.setdefault(reasons[0], []).append(name)
+    notes = [f"{some(names)}: {reason}" for reason, names in unread.items()]
     if found is None:
         notes.append("laws read from values, not from the constructor: stepzero.build(factory) records what it draws")
     elif found.rung == "real":
@@ -141,7 +166,8 @@ def _law(slot: Slot, found: Recording | None, read_values: bool) -> Basic:
         return Kept(), "kept", (UNKNOWN,)
     if not read_values or not tensor.is_floating_point() or is_distributed(tensor):
         return Kept(), "kept", (UNREAD,)
-    law = law_of_values(tensor.float().cpu().numpy() if tensor.dtype != torch.float64 else tensor.cpu().numpy())
+    numbers = tensor.cpu().numpy() if tensor.dtype == torch.float64 else tensor.float().cpu().numpy()
+    law = law_of_values(numbers, str(tensor.dtype)) if tensor.dtype in FORMATS else None
     return (Kept(), "kept", (NO_DRAW,)) if law is None else (law, "values", (SHOWN,))
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from stepzero.laws import Constant, Dirac, Identity, Law, Normal, Orthogonal, TruncatedNormal, Uniform
+from stepzero.streams import Storage, storage
 
 ALARM = 0.01  # probability at most that a real draw is taken for something else
 FEWEST = 4000  # elements below which too much that was not drawn passes the tests
@@ -30,11 +31,14 @@ TESTS = 7  # that share the alarm rate
 Array = NDArray[np.float64]
 
 
-def law_of_values(values: NDArray[np.floating]) -> Law | None:
+def law_of_values(values: NDArray[np.floating], dtype: str = "float32") -> Law | None:
     """Return the law that values were drawn from, or None where they do not say.
+
+    Numbers of a short format repeat; they are spread over what rounds to them before they are tested as a draw.
 
     Args:
         values: A parameter, of any shape.
+        dtype: The format that it has been rounded to: float64, float32, float16 or bfloat16.
 
     Examples:
         >>> law_of_values(np.zeros((4, 4)))
@@ -48,7 +52,8 @@ def law_of_values(values: NDArray[np.floating]) -> Law | None:
     """
     if not values.size or not np.isfinite(values).all():
         return None
-    return _constant(values) or _pattern(values) or _orthogonal(values) or _drawn(values)
+    kind = storage(dtype)
+    return _constant(values) or _pattern(values) or _orthogonal(values, kind) or _drawn(values, kind)
 
 
 def _constant(values: NDArray[np.floating]) -> Law | None:
@@ -69,31 +74,50 @@ def _pattern(values: NDArray[np.floating]) -> Law | None:
     return next((law for law in laws if (law.moments(shape)[0] == values).all()), None)
 
 
-def _orthogonal(values: NDArray[np.floating]) -> Law | None:
-    """Return the law of a matrix whose shorter side is orthonormal up to scale, to a thousandth."""
+def _orthogonal(values: NDArray[np.floating], kind: Storage) -> Law | None:
+    """Return the law of a matrix whose shorter side is orthonormal up to scale, to a thousandth or what rounding leaves."""
     matrix = values.reshape(len(values), -1) if values.ndim >= 2 else np.empty((0, 0))
     matrix = matrix if len(matrix) <= matrix.shape[1] else matrix.T
     if len(matrix) < 4:  # a few vectors are nearly orthogonal by chance
         return None
+    tolerance = max(1e-3, 10 * 2.0**-kind.digits / math.sqrt(matrix.shape[1]))  # random rows: 1/√columns
     for rows in (matrix[:16], matrix):  # a few rows tell at once that most matrices are not
         rows = rows.astype(np.float64)
         gram = rows @ rows.T
         square = float(np.trace(gram)) / len(gram)
-        if square <= 0 or np.abs(gram - square * np.eye(len(gram))).max() > 1e-3 * square:
+        if square <= 0 or np.abs(gram - square * np.eye(len(gram))).max() > tolerance * square:
             return None
     return Orthogonal(_rounded(math.sqrt(square)))
 
 
-def _drawn(values: NDArray[np.floating]) -> Law | None:
+def _drawn(values: NDArray[np.floating], kind: Storage) -> Law | None:
     block = (values.reshape(len(values), -1) if values.ndim > 1 else values.reshape(1, -1))[:BLOCK, :BLOCK]
-    matrix, flat = block.astype(np.float64), block.astype(np.float64).ravel()
+    if block.size < FEWEST or _repeats(block) or _repeats(block.T):
+        return None
+    matrix = _spread(block.astype(np.float64), kind)
+    flat = matrix.ravel()
     some = flat[:: max(1, flat.size // MOST)][:MOST]
-    if flat.size < FEWEST or np.unique(some).size < some.size / 2:
-        return None  # too few, or repeated: of a short format, or no draw
+    if np.unique(some).size < some.size / 2:
+        return None  # numbers that are repeated are no draw
     if not _unstructured(matrix):
         return None
     fits = [law for law in (guess(flat) for guess in GUESSES) if _follows(law, some, flat)]
     return fits[0] if len(fits) == 1 else None
+
+
+def _repeats(block: NDArray[np.floating]) -> bool:
+    """Say whether two rows are equal."""
+    return block.shape[1] >= 8 and len({row.tobytes() for row in block}) < len(block)
+
+
+def _spread(values: Array, kind: Storage) -> Array:
+    """Return numbers of a 16-bit format spread over what rounds to them, always in the same way."""
+    if kind.digits > 16:
+        return values
+    exponent = np.frexp(values)[1]
+    cell = np.maximum(np.ldexp(1.0, exponent - kind.digits), kind.tiny)
+    spread: Array = values + cell * np.random.default_rng(0).uniform(-0.5, 0.5, values.shape)
+    return spread
 
 
 def _follows(law: Law, some: Array, flat: Array) -> bool:
