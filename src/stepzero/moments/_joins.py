@@ -228,17 +228,21 @@ def where(call: Call) -> Signal:
     known = call.graph.values[ref.id].known
     if known is None:
         raise NoRuleError(f"where (at {call.where}) with a mask that depends on data")
-    return _picked(call, known, call.operand("self"), call.operand("other"))
+    yes, no = (_signal_or_number(call, name) for name in ("self", "other"))
+    return _picked(call, known, yes, no)
+
+
+def _signal_or_number(call: Call, name: str) -> Signal:
+    item = call.argument(name)
+    return constant(tensor64(float(item))) if isinstance(item, (bool, int, float)) else call.operand(name)
 
 
 def masked_fill(call: Call) -> Signal:
     """A known mask puts one number in place of a signal."""
     known = call.graph.values[call.node.arguments["mask"].id].known
-    value = call.argument("value")
     if known is None:
         raise NoRuleError(f"masked_fill (at {call.where}) with a mask that depends on data")
-    fill = call.operand("value") if isinstance(value, Ref) else constant(tensor64(float(value)))
-    return _picked(call, known, fill, call.need("self"))
+    return _picked(call, known, _signal_or_number(call, "value"), call.need("self"))
 
 
 def _picked(call: Call, mask: Tensor, yes: Signal, no: Signal) -> Signal:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stepzero.errors import NoRuleError
 from stepzero.moments import _roles as R
-from stepzero.moments._attention import mixture
+from stepzero.moments._attention import mixture, turned_mixture
 from stepzero.moments._call import Call, Rule
 from stepzero.moments._joins import add, multiply, summed
 from stepzero.moments._signal import Moments, Signal, widen
@@ -37,7 +37,7 @@ def added_product(call: Call) -> Signal:
 def _product(call: Call, a: Signal, b: Signal) -> Signal:
     if len(a.shape) < 2 or len(b.shape) < 2:
         raise NoRuleError(f"{call.op} (at {call.where}) of a vector has no rule")
-    contraction = Contraction(a.shape[-1], a.roles[-1], b.roles[-2], b.roles[-1])
+    contraction = Contraction(a.shape[-1], a.roles[-1], b.roles[-2], b.roles[-1], a.roles[-2])
     m, change = contracted(call, a, b, contraction)
     rank = len(call.shape)
     lead = a.roles[:-2] if len(a.shape) >= len(b.shape) else b.roles[:-2]
@@ -59,7 +59,7 @@ def contracted(
     """Return the moments and the change of Σ_k a_k b_k; rows of a softmax mix values as in attention."""
     by_left = None if a.tangent is None else contraction(_flat(a.tangent), _flat(b.moments))
     by_right = None if b.tangent is None else contraction(_flat(a.moments), _flat(b.tangent))
-    attended = mixture(call, a, b, by_left) if rows else None
+    attended = (mixture(call, a, b, by_left) or turned_mixture(call, a, b, by_right)) if rows else None
     if attended is not None:
         return attended
     return contraction(_flat(a.moments), _flat(b.moments)), summed([(by_left, 1.0), (by_right, 1.0)])
@@ -73,13 +73,15 @@ class Contraction:
     """Σ_k a_k b_k on averages.
 
     E[(Σ_k a b)²] = Σ E[a²]E[b²] + Σ over pairs of E[a a']E[b b']; along channels pairs are means, along positions
-    those of one row of `a` (its `near`) with any two places of `b`.
+    those of one row of `a` (its `near`) with any two places of `b`. A product of channels with channels over all places
+    (XCA) has no places left: its `near` is that of two channels of `b`.
     """
 
-    def __init__(self, terms: int, left: R.Axis, right: R.Axis, columns: R.Axis) -> None:
+    def __init__(self, terms: int, left: R.Axis, right: R.Axis, columns: R.Axis, rows: R.Axis = ()) -> None:
         self.terms = terms
         self.places = "position" in R.of(left) or "position" in R.of(right)
         self.columns = "position" in R.of(columns)  # scores: adjacent outputs are one query with two keys
+        self.covariance = self.places and R.is_all(rows, "channel") and R.is_all(columns, "channel")
 
     def __call__(self, a: Moments, b: Moments) -> Moments:
         """Return the output's moments."""
@@ -88,6 +90,16 @@ class Contraction:
         def pairs(own: Tensor, other: Tensor) -> Tensor:
             return k * own + k * (k - 1) * other
 
+        if self.covariance:
+            strangers = k * k * a.mean**2 * b.mean**2
+            second, across = (
+                pairs(p * q, r * s)
+                for p, q, r, s in (
+                    (a.second, b.second, a.elsewhere, b.elsewhere),
+                    (a.across, b.across, a.apart, b.apart),
+                )
+            )
+            return Moments(k * a.mean * b.mean, second, strangers, strangers, across, across)
         if self.places:
             second = pairs(a.second * b.second, a.near * b.elsewhere)
             elsewhere = pairs(a.elsewhere * b.second, a.elsewhere * b.elsewhere)

@@ -14,6 +14,7 @@ from stepzero.moments._signal import Moments, Signal
 from stepzero.theory._softmax import openness
 
 EXACT_LENGTHS = 16
+MOST_LEVELS = 8  # different variances of rows
 
 
 @dataclass(frozen=True)
@@ -24,27 +25,49 @@ class Rows:
     far: Tensor  # E[Σ p p'] with any other row
     beside: Tensor  # the same with the next row
     jacobian: Tensor  # E[Σ p²(1 - 2p + Σp²)]
-    variance: float  # of the logits in a row
+    variance: float  # of the logits in a row, on average
     alike: tuple[float, float]  # correlation of the logits of two rows: any two, neighbours
 
     @classmethod
-    def of(cls, seen: Tensor, variance: float, alike: tuple[float, float], width: int) -> Rows:
+    def of(cls, seen: Tensor, variance: float | Tensor, alike: tuple[float, float], width: int) -> Rows:
         """Describe rows that see the given keys.
 
         Args:
             seen: Shape (queries, keys), or (1, keys) where all see alike: 1 for a key that is seen, 0 for a hidden one.
-            variance: τ² of the logits in a row.
+            variance: τ² of the logits in a row: of all rows, or of each (a class token of tiny values has even rows).
             alike: Correlation of two rows' logits: any two rows, neighbouring ones.
             width: Of a query: its length, and so τ², scatters by χ² of that many degrees (two nodes stand for it).
         """
+        level, count = _levels(variance)
+        if len(level) > 1:
+            seen = seen.expand(count.numel(), seen.shape[-1])
         lengths = seen.sum(-1).clamp_min(1.0)
-        different, back = np.unique(lengths.numpy(), return_inverse=True)
         scatter = min(1.0, (2.0 / width) ** 0.5)
-        nodes = [_openness(different, variance * (1 + s)) for s in ((-scatter, scatter) if variance else (0.0,))]
-        own, jacobian = (torch.from_numpy(np.mean([n[i] for n in nodes], axis=0)[back]) for i in (0, 1))
+        own, jacobian = (torch.zeros_like(lengths) for _ in range(2))
+        for i, each in enumerate(level):
+            rows = count == i if len(level) > 1 else slice(None)
+            own[rows], jacobian[rows] = _scattered(lengths[rows], each, scatter if each else 0.0)
         far, beside = _even(seen, lengths)
         peak = (own * lengths).clamp_min(1.0)  # how far above even rows that are alike agree
-        return cls(own, far * peak ** alike[0], beside * peak ** alike[1], jacobian, variance, alike)
+        average = float(torch.as_tensor(variance).mean())
+        return cls(own, far * peak ** alike[0], beside * peak ** alike[1], jacobian, average, alike)
+
+
+def _levels(variance: float | Tensor) -> tuple[list[float], Tensor]:
+    """Return the different variances, 5 % apart, and which of them each row has; too many are taken as one."""
+    v = torch.as_tensor(variance, dtype=torch.float64).flatten()
+    rounded = torch.round(torch.log(v.clamp_min(1e-6)) / 0.05)
+    _, back = torch.unique(rounded, return_inverse=True)
+    found = [float(v[back == i].mean()) for i in range(int(back.max()) + 1)]
+    return ([float(v.mean())], back) if len(found) > MOST_LEVELS else (found, back)
+
+
+def _scattered(lengths: Tensor, variance: float, scatter: float) -> tuple[Tensor, Tensor]:
+    """E[Σp²] and the Jacobian's moment of rows whose variance is larger or smaller by a share."""
+    different, back = np.unique(lengths.numpy(), return_inverse=True)
+    nodes = [_openness(different, variance * (1 + s)) for s in ((-scatter, scatter) if scatter else (0.0,))]
+    own, jacobian = (torch.from_numpy(np.mean([n[i] for n in nodes], axis=0)[back]) for i in (0, 1))
+    return own, jacobian
 
 
 def _openness(lengths: NDArray[np.float64], variance: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -94,7 +117,7 @@ def mixed(v: Signal, m: Moments, rows: Rows, tilt: float, keep: float) -> Moment
     mean, q, _, e, a, d = flat
     w = within(v, flat)
     own, far, beside = (
-        _per_row(t, rank) for t in (rows.own / keep + tilt, rows.far + tilt * rows.alike[0], rows.beside + tilt * rows.alike[1])
+        per_row(t, rank) for t in (rows.own / keep + tilt, rows.far + tilt * rows.alike[0], rows.beside + tilt * rows.alike[1])
     )  # fmt: skip
     own = own.clamp_max(1.0 / keep)
     tokens, places = v.shape[-2], R.count(v.roles, "position")
@@ -113,6 +136,7 @@ def mixed(v: Signal, m: Moments, rows: Rows, tilt: float, keep: float) -> Moment
     )
 
 
-def _per_row(t: Tensor, rank: int) -> Tensor:
+def per_row(t: Tensor, rank: int) -> Tensor:
+    """Bring one number for each row, or for all, to the rank of a mixture."""
     few = t[:1] if bool((t == t[0]).all()) else t
     return few.reshape(*(1,) * (rank - 2), -1, 1)
