@@ -27,5 +27,6 @@ from ._recorded import law_of_origin as law_of_origin
 from ._recorded import recorded_laws as recorded_laws
 from ._replay import leaves as leaves
 from ._replay import replay as replay
+from ._replay import run as run
 from ._torchvision import import_torchvision as import_torchvision
 from ._walk import tensors_in as tensors_in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -35,8 +35,8 @@ class Branch:
 def residual_branches(graph: Graph) -> list[Branch]:
     """Return every residual branch whose scale a weight decides, with no norm behind it.
 
-    An addition is a residual join if one operand (the skip) passes fewer weight ops than the other. Joins whose
-    skips run into each other with neither weight nor normalisation in between form one stream, which grows by
+    An addition is a residual join if one operand (the skip) passes fewer weight ops than the other, which begins where the skip
+    does. Joins whose skips run into each other with neither weight nor normalisation in between form one stream, which grows by
     one branch at a time: its number of joins is the depth that a branch is scaled for.
     """
     return [branch for branch in all_branches(graph) if branch.ends and not branch.norms]
@@ -48,10 +48,10 @@ def all_branches(graph: Graph) -> list[Branch]:
     joins = residual_joins(graph)
     stream: dict[int, int] = {}
     for node, (skip, _) in joins.items():
-        before = next((j for j in _reach(graph, skip, weights, NORMS) if j in joins), None)
+        before = next((j for j in _reach(graph, skip, weights, joins) if j in joins), None)
         stream[node] = node if before is None else stream[before]
     sizes = Counter(stream.values())
-    return [_branch(graph, node, *pair, sizes[stream[node]], weights) for node, pair in joins.items()]
+    return [_branch(graph, node, *pair, sizes[stream[node]], weights, joins) for node, pair in joins.items()]
 
 
 def residual_joins(graph: Graph) -> dict[int, tuple[int, int]]:
@@ -66,8 +66,10 @@ def weight_nodes(graph: Graph) -> set[int]:
     return {n.id for n in graph.nodes if _multiplies_weight(graph, n)}
 
 
-def _branch(graph: Graph, join: int, skip: int, branch: int, depth: int, weights: set[int]) -> Branch:
-    met = list(_reach(graph, branch, weights, NORMS))
+def _branch(
+    graph: Graph, join: int, skip: int, branch: int, depth: int, weights: set[int], joins: Collection[int]
+) -> Branch:
+    met = list(_reach(graph, branch, weights, joins))
     ends = tuple(n for n in met if n in weights)
     norms = tuple(n for n in met if graph.nodes[n].op in NORMS)
     within = set(_between(graph, branch, skip)) & weights
@@ -116,11 +118,11 @@ def logits(graph: Graph) -> frozenset[int]:
             continue
         refs = [node.arguments[a] for a in SHARP[node.op] if isinstance(node.arguments.get(a), Ref)]
         for ref in refs:
-            found |= set(_behind(graph, ref.id, weights))
+            found |= set(behind(graph, ref.id, weights))
     return frozenset(found)
 
 
-def _behind(graph: Graph, value: int, weights: set[int]) -> Iterator[int]:
+def behind(graph: Graph, value: int, weights: set[int]) -> Iterator[int]:
     """Yield the weight ops met first when walking back from a value, with no normalisation in between."""
     queue, seen = [value], {value}
     while queue:
@@ -150,27 +152,66 @@ def _longest_paths(graph: Graph, weights: set[int]) -> dict[int, int]:
 
 
 def _operands(graph: Graph, node: Node, longest: Mapping[int, int]) -> tuple[int, int] | None:
-    """Return (skip, branch) if the addition joins two activations of the same shape and different depth."""
+    """Return (skip, branch) if the addition joins two activations of one shape, and one begins where the other does.
+
+    The skip passes fewer weight ops; where both pass as many (a branch that pools), it is the one that the other is made from.
+    """
     refs = [a.id for a in node.arguments.values() if isinstance(a, Ref)]
-    if len(refs) != 2 or any(not graph.values[v].from_input for v in refs):
-        return None
     shape = graph.values[node.outputs[0]].shape
-    if any(graph.values[v].shape != shape for v in refs):
+    if len(refs) != 2 or any(graph.values[v].shape != shape for v in refs):
         return None
-    a, b = refs
-    if longest.get(a, 0) == longest.get(b, 0):
+    if not any(graph.values[v].from_input for v in refs):
         return None
-    return (a, b) if longest.get(a, 0) < longest.get(b, 0) else (b, a)
+    a, b = sorted(refs, key=lambda v: longest.get(v, 0))
+    ways = [(a, b), (b, a)] if longest.get(a, 0) == longest.get(b, 0) else [(a, b)]
+    found = [pair for pair in ways if _begins_at_skip(graph, *pair)]
+    return found[0] if len(found) == 1 else None
 
 
-def _reach(graph: Graph, value: int, weights: set[int], stops: frozenset[str]) -> Iterator[int]:
-    """Yield the first weight ops, joins and norms met when walking back from a value."""
+def _begins_at_skip(graph: Graph, skip: int, branch: int) -> bool:
+    """Say whether the branch computes from what the skip carries: from the skip itself, or from what a shortcut reads.
+
+    Two outputs of one layer that meet again (attention and its convolved positions, attention and MLP side by side) do not.
+    """
+    carried = _single_file(graph, skip)
+    makers = [graph.producer(v) for v in carried]
+    first = min(-1 if maker is None else maker.id for maker in makers)
+    queue, seen = [branch], {branch}
+    while queue:
+        value = queue.pop()
+        if value in carried:
+            return True
+        node = graph.producer(value)
+        if node is not None and node.id >= first:
+            fresh = [v for v in node.inputs if v not in seen and (graph.values[v].from_input or v in carried)]
+            seen.update(fresh)
+            queue.extend(fresh)
+    return False
+
+
+def _single_file(graph: Graph, value: int) -> set[int]:
+    """Return a value and those before it, as long as each is made from one activation alone."""
+    found = {value}
+    while (node := graph.producer(value)) is not None:
+        before = {v for v in node.inputs if graph.values[v].from_input} or set(node.inputs)
+        if len(before) != 1:
+            break
+        (value,) = before
+        found.add(value)
+    return found
+
+
+def _reach(graph: Graph, value: int, weights: set[int], joins: Collection[int]) -> Iterator[int]:
+    """Yield the first weight ops, residual joins and norms met when walking back from a value.
+
+    An addition that is no residual join is walked through: attention and MLP of a parallel block end one branch together.
+    """
     queue, seen = [value], {value}
     while queue:
         node = graph.producer(queue.pop())
         if node is None:
             continue
-        if node.id in weights or node.op in stops or node.op in JOINS:
+        if node.id in weights or node.op in NORMS or node.id in joins:
             yield node.id
             continue
         shape = graph.values[node.outputs[0]].shape

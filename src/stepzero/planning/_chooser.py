@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from stepzero.errors import PlanError
-from stepzero.laws import Constant, Law, Normal, Recipe
+from stepzero.laws import Constant, Law, Normal, Parts, Recipe
 from stepzero.moments import Call, Load, Signal, input_argument
 from stepzero.planning._overrides import Override
 from stepzero.theory import Fans
@@ -22,6 +23,32 @@ class Target:
     second_moment: float
     reason: str  # a sentence with its source: what `Plan.why` says
     recipe: str  # the goal or policy
+    of_input: bool = False  # in units of the second moment that reaches the op
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Second moments of the parts of one weight, relative to one another: queries packed with keys and values."""
+
+    axis: int  # of the weight's outputs
+    runs: tuple[tuple[int, int, float], ...]  # start, stop, factor
+
+    def second(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the factors as a map of the weight."""
+        map_ = torch.empty(shape[self.axis], dtype=torch.float64)
+        for start, stop, factor in self.runs:
+            map_[start:stop] = factor
+        return map_.reshape([-1 if i == self.axis else 1 for i in range(len(shape))])
+
+    def law(self, second: float, shape: tuple[int, ...]) -> Law:
+        """Return the law of a weight whose parts of factor 1 have this second moment."""
+        before = tuple((0, size) for size in shape[: self.axis])
+        return Parts(
+            tuple(
+                ((*before, (start, stop)), Normal(math.sqrt(second * factor)) if factor else Constant(0.0))
+                for start, stop, factor in self.runs
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +77,7 @@ class Chooser:
     given: frozenset[str]
     constants: frozenset[str]
     levels: Mapping[str, float] = field(default_factory=dict)  # factors on the targets, by parameter
+    profiles: Mapping[str, Profile] = field(default_factory=dict)  # of weights whose parts differ in scale
     choices: dict[str, Choice] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     fans: dict[int, tuple[Fans, float]] = field(default_factory=dict)  # by node: fans and input second moment
@@ -88,11 +116,16 @@ class Chooser:
             )
         if per_unit <= 0.0:  # a dead input: nothing to hold, so take it as if it had second moment 1
             per_unit = weight.average(weight.second) * max(load.fan, 1.0)
-        level = target.second_moment * self.levels.get(name, 1.0)
+        level = target.second_moment * self.levels.get(name, 1.0) * (load.input_second if target.of_input else 1.0)
         second = level / per_unit
-        law = Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
+        law = self._law(name, second, weight.shape)
         choice = Choice(law, target.recipe, _reasons(call, load, target, level), call.node.id, target.reason)
         self._keep(name, second, choice)
+
+    def _law(self, name: str, second: float, shape: tuple[int, ...]) -> Law:
+        if name in self.profiles and second:
+            return self.profiles[name].law(second, shape)
+        return Constant(math.sqrt(second)) if name in self.constants or not second else Normal(math.sqrt(second))
 
     def _keep(self, name: str, second: float, choice: Choice) -> None:
         self.scales[name] = float(second)

@@ -14,7 +14,7 @@ from stepzero.moments import Flow, OnUnknown, Rule, propagate
 from stepzero.network import Graph, ModelInputs, recording
 
 from ._branches import logits
-from ._chooser import Chooser, Target
+from ._chooser import Chooser, Profile, Target
 from ._given import Given, given_laws, open_scale, parameter_moments, role_of
 from ._goals import Goal
 from ._overrides import Override, read_overrides
@@ -37,6 +37,7 @@ class Draft:
     targets: Mapping[int, Target]  # by node, where a policy spoke
     usual: Target
     rates: Mapping[str, float]  # learning rates that go with policies, by parameter
+    profiles: Mapping[str, Profile]  # of open weights whose parts differ in scale
     pinned: frozenset[int]  # weight ops whose outputs must keep their level, whatever the goal
     inputs: Mapping[str, Tensor]
     rules: Mapping[str, Rule]
@@ -49,7 +50,9 @@ class Draft:
             levels: Factors on the second moment that an open weight is planned to put out, by parameter; 1 if not listed.
         """
         constants = frozenset(name for name, uses in self.use.items() if role_of(uses) != "weight")
-        chooser = Chooser(self.targets, self.usual, self.overrides, frozenset(self.given), constants, levels or {})
+        chooser = Chooser(
+            self.targets, self.usual, self.overrides, frozenset(self.given), constants, levels or {}, self.profiles
+        )
         flow = propagate(
             self.graph, self.inputs, self.moments, weights=chooser, rules=self.rules, on_unknown=self.on_unknown
         )
@@ -98,6 +101,7 @@ def begin(
         first.targets,
         goal.target,
         first.rates,
+        {n: p for n, p in first.profiles.items() if n not in given and n not in chosen},
         logits(graph),
         real_tensors(model, call),
         rules,
@@ -133,4 +137,15 @@ def _moments(draft: Draft, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]
         )
         for name, g in draft.given.items()
     }  # fmt: skip
-    return known | {name: open_scale() for name in draft.use if name not in known}
+    return known | {name: _open(draft, name) for name in draft.use if name not in known}
+
+
+def _open(draft: Draft, name: str) -> tuple[Tensor, Tensor]:
+    """Return the moments of a parameter of open scale; its parts relative to one another, where they differ."""
+    mean, second = open_scale()
+    profile = draft.profiles.get(name)
+    return (
+        (mean, second)
+        if profile is None
+        else (mean, profile.second(draft.graph.values[draft.graph.parameters[name]].shape))
+    )

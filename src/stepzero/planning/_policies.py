@@ -60,7 +60,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
         policy.name: policy
         for policy in (
             P("residual:1/sqrt(depth)", says.residual(lambda depth: 1 / depth),
-              "ends one of {depth} residual branches of its stream: second moment 1/{depth}, so that the stream grows from 1 to 2 at any depth",
+              "ends one of {depth} residual branches of its stream: second moment 1/{depth}, so that all together add 1 to the stream at any depth",
               "Radford et al. 2019, §2.3 (1/√N); De & Smith 2020, §3; Hanin & Rolnick 2018 (summable branch scales)"),
             P("residual:1/sqrt(2L)", says.residual(lambda depth: 1 / depth),
               "ends one of the 2L = {depth} branches of L transformer layers: std over √(2L)",
@@ -83,6 +83,15 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
             P("layerscale:constant", says.layer_scale,
               "scales the channels of a residual branch: {value:g}, so that the block starts near the identity",
               "Touvron et al. 2021 (CaiT), §2", 1e-4),
+            P("queries:level", says.queries,
+              "queries of second moment {value:g} beside keys of 1: logits q·k/√d of that variance where they are independent, and of none at 0",
+              "Vaswani et al. 2017, §3.2.1; Yang et al. 2021 (µP), app. D.2, for queries that start at zero", 1.0),
+            P("shares:kept", says.shares,
+              "mixes the shares of a softmax between heads: they keep their second moment",
+              "Shazeer et al. 2020 (talking heads); Touvron et al. 2021 (CaiT)"),
+            P("lookup:kept", says.lookups,
+              "reads a learned table alone, whatever the input: the table's own scale passes as it is",
+              "He et al. 2021 (DeBERTa), §3.1, whose position tables start at 0.02", 0.0),
             P("head:calibrated", says.head_level,
               "logits of second moment {value:g}: the cross entropy at start exceeds ln(classes) by at most half of that (Jensen)",
               "E ln Σ exp(z) ≤ ln(classes) + E[z²]/2 for Gaussian z", 0.08),
@@ -121,7 +130,7 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 
 # What a plan follows without being asked, beside the residual policy.
 DEFAULTS = (
-    "embedding:tied", "gates:forget", "embedding:last", "table:last", "scale:last", "slope:last",
+    "shares:kept", "lookup:kept", "embedding:tied", "gates:forget", "embedding:last", "table:last", "scale:last", "slope:last",
 )  # fmt: skip
 RESIDUAL = tuple(name.partition(":")[2] for name in POLICIES if name.startswith("residual:"))
 

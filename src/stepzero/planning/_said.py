@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from stepzero.laws import Constant, Law, Normal, Orthogonal, Parts
 
-from ._chooser import Target
+from ._chooser import Profile, Target
 from ._given import Given
-from ._scene import ADDS, Scene
+from ._scene import ADDS, TRANSPOSED, Scene
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class Voice:
     reason: str
     source: str
 
-    def why(self, **facts: object) -> str:
+    def why(self, aside: str = "", /, **facts: object) -> str:
         """Return the reason in a sentence with its source."""
-        return f"policy {self.name}: {self.reason.format(value=self.value, **facts)} ({self.source})"
+        return f"policy {self.name}: {self.reason.format(value=self.value, **facts)}{aside} ({self.source})"
 
-    def target(self, second_moment: float, **facts: object) -> Target:
+    def target(self, second_moment: float, *, of_input: bool = False, aside: str = "", **facts: object) -> Target:
         """Return a target for a weight op."""
-        return Target(second_moment, self.why(**facts), self.name)
+        return Target(second_moment, self.why(aside, **facts), self.name, of_input)
 
     def law(self, law: Law, **facts: object) -> Given:
         """Return a law for a parameter."""
@@ -42,6 +43,7 @@ class Said:
     targets: dict[int, Target] = field(default_factory=dict)  # by node
     laws: dict[str, Given] = field(default_factory=dict)  # by parameter
     rates: dict[str, float] = field(default_factory=dict)  # learning rate over the model's own, by parameter
+    profiles: dict[str, Profile] = field(default_factory=dict)  # of weights whose parts differ in scale
 
     def __bool__(self) -> bool:
         return bool(self.targets or self.laws or self.rates)
@@ -50,6 +52,7 @@ class Said:
         """Take over what another policy said."""
         self.targets |= other.targets
         self.laws |= other.laws
+        self.profiles |= other.profiles
         self.rates |= {name: rate * self.rates.get(name, 1.0) for name, rate in other.rates.items()}
 
 
@@ -60,10 +63,12 @@ def residual(second_moment: Callable[[int], float], *, rate: Callable[[int], flo
     """Hold the output of each residual branch to a second moment that depends on the depth of its stream."""
 
     def speak(voice: Voice, scene: Scene) -> Said:
-        said = Said()
+        said, scales = Said(), {join: name for name, join in scene.branch_scales().items()}
         for branch in (b for b in scene.branches if b.ends and not b.norms):
+            level, depth = second_moment(branch.depth) / len(branch.ends), branch.depth
+            aside = f"; that is before {scales[branch.join]} multiplies it" if branch.join in scales else ""
             for node in branch.ends:
-                said.targets[node] = voice.target(second_moment(branch.depth) / len(branch.ends), depth=branch.depth)
+                said.targets[node] = voice.target(level, aside=aside, depth=depth)
                 if rate is not None and node in scene.owners:
                     said.rates[scene.owners[node]] = rate(branch.depth)
         return said
@@ -116,6 +121,37 @@ def head_law(make: Callable[[float], Law]) -> Speak:
         return Said(laws={scene.owners[node]: voice.law(make(voice.value)) for node in scene.heads()})
 
     return speak
+
+
+def queries(voice: Voice, scene: Scene) -> Said:
+    """Hold queries to a second moment beside keys of 1; where they are packed with keys and values, in their rows alone."""
+    said = Said()
+    for node, mask in scene.queries().items():
+        name, shares = scene.owners[node], mask.double().mean().item()
+        if shares < 1:
+            axis = 1 if scene.graph.nodes[node].op in TRANSPOSED else 0
+            said.profiles[name] = Profile(axis, tuple(_runs(mask.tolist(), voice.value)))
+        said.targets[node] = voice.target(shares * voice.value + 1 - shares)
+    return said
+
+
+def _runs(mask: Sequence[bool], factor: float) -> Iterator[tuple[int, int, float]]:
+    """Yield stretches of equal rows: start, stop and factor."""
+    start = 0
+    for chosen, rows in groupby(mask):
+        stop = start + len(list(rows))
+        yield start, stop, factor if chosen else 1.0
+        start = stop
+
+
+def lookups(voice: Voice, scene: Scene) -> Said:
+    """Hand on what a weight reads of learned tables alone with the second moment that they have."""
+    return Said({node: voice.target(1.0, of_input=True) for node in scene.lookups()})
+
+
+def shares(voice: Voice, scene: Scene) -> Said:
+    """Hand the shares of a softmax on with the second moment that they have."""
+    return Said({node: voice.target(1.0, of_input=True) for node in scene.mixers()})
 
 
 def embedding(*, tied: bool | None = None) -> Speak:

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch import Tensor
+
 from stepzero.moments import MOVES, input_argument
 from stepzero.network import Graph, Node, Ref
 
+from ._attention import mixers, query_rows
 from ._branches import Branch, all_branches, residual_joins, weight_nodes
 from ._slots import SCALING, Slot
 
@@ -60,6 +63,20 @@ class Scene:
             if node is not None and node.id in self.owners:
                 found[node.id] = None
         return list(found)
+
+    def queries(self) -> dict[int, Tensor]:
+        """Weight ops of this model's own parameters that make queries, with a mask of the outputs that are some."""
+        return query_rows(self.graph, set(self.owners))
+
+    def mixers(self) -> list[int]:
+        """Weight ops that mix the shares of a softmax."""
+        return mixers(self.graph, set(self.owners))
+
+    def lookups(self) -> list[int]:
+        """Weight ops that read learned tables, and nothing of the model's inputs or of fixed numbers alone."""
+        read = {n: input_argument(self.graph.nodes[n]) for n in self.owners}
+        values = self.graph.values
+        return [n for n, v in read.items() if v is not None and values[v].from_parameter and not values[v].from_input]
 
     def embeddings(self) -> Iterator[tuple[str, Node, bool]]:
         """Tables that an embedding reads: name, op, and whether a weight op multiplies by the same table."""
