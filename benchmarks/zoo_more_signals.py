@@ -48,9 +48,21 @@ DECODER = LLAMA | {"model_type": "llama"}
 SIGLIP = TOWER | {"model_type": "siglip_vision_model"}
 ROTARY = LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 GRID = torch.tensor([[1, 4, 4]])
+KINDS = torch.tensor([[1] * 4 + [0] * 6])  # four tokens of an image, six words
 
 ARCHITECTURES: Table = {
     "detection": {
+        "RTDetrModel": ({"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_queries": 5, "backbone_config": RESNET | {"model_type": "rt_detr_resnet",
+            "hidden_sizes": [16, 24, 32, 48], "layer_type": "bottleneck", "out_features": ["stage2", "stage3", "stage4"]}, "encoder_hidden_dim": 32,
+            "encoder_in_channels": [24, 32, 48], "decoder_in_channels": [32, 32, 32], "feat_strides": [8, 16, 32], "num_denoising": 0}, PHOTO),
+        "SamModel": ({"vision_config": LAYERS | {"output_channels": 32, "image_size": 64, "patch_size": 8, "window_size": 4,
+            "global_attn_indexes": [1], "num_pos_feats": 16}, "prompt_encoder_config": {"hidden_size": 32, "image_size": 64, "patch_size": 8,
+            "mask_input_channels": 8, "input_image_size": 64}, "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 4,
+            "iou_head_hidden_dim": 32, "num_hidden_layers": 2}}, named(pixel_values=(2, 3, 64, 64), input_points=(2, 1, 2, 2))),
+        "VitMatteForImageMatting": ({"backbone_config": VIT | {"model_type": "vitdet", "patch_size": 16, "num_channels": 4,
+            "out_features": ["stage2"]}, "hidden_size": 32, "fusion_hidden_sizes": [16, 8, 8, 4], "convstream_hidden_sizes": [8, 8, 8]},
+            named(pixel_values=(2, 4, 32, 32))),
         **same("DetrModel ConditionalDetrModel TableTransformerModel", DETR | BACKBONE, PHOTO),
         "DabDetrModel": ({"hidden_size": 32} | DETR | BACKBONE, PHOTO),
         "DeformableDetrModel": (DETR | BACKBONE | {"backbone_config": STAGES_3, "num_feature_levels": 3, "encoder_n_points": 2,
@@ -110,6 +122,19 @@ ARCHITECTURES: Table = {
             dtype=torch.int64), spatial_shapes=torch.full((2, 2), 4))),
     },
     "multimodal": {
+        "Qwen2VLModel": ({"vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2,
+            "temporal_patch_size": 2, "mlp_ratio": 2}, "text_config": ROTARY, "image_token_id": 98, "vision_start_token_id": 97,
+            "video_token_id": 96}, named(input_ids=images_in_text(98, 4), pixel_values=(16, 96), image_grid_thw=GRID, mm_token_type_ids=KINDS,
+            attention_mask=torch.ones(1, 10, dtype=torch.int64))),
+        "Qwen3VLModel": ({"vision_config": {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "intermediate_size": 64, "num_heads": 4,
+            "patch_size": 4, "spatial_merge_size": 2, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}, "text_config": ROTARY,
+            "image_token_id": 98, "vision_start_token_id": 97, "video_token_id": 96}, named(input_ids=images_in_text(98, 4), pixel_values=(16, 96),
+            image_grid_thw=GRID, mm_token_type_ids=KINDS, attention_mask=torch.ones(1, 10, dtype=torch.int64))),
+        "AlignModel": ({"text_config": BERT, "vision_config": {"width_coefficient": 0.25, "depth_coefficient": 0.5, "hidden_dim": 80,
+            "image_size": 64}, "projection_dim": 80}, named(pixel_values=(2, 3, 64, 64), input_ids=ids(2, 8))),
+        "BridgeTowerModel": ({"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "text_config": BERT | {"hidden_size": 64},
+            "vision_config": {"hidden_size": 64, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}}, named(pixel_values=(2, 3, 32, 32),
+            input_ids=ids(2, 8))),
         "LayoutLMv3Model": (BERT | {"input_size": 32, "patch_size": 8, "coordinate_size": 4, "shape_size": 8, "max_2d_position_embeddings": 64},
             named(input_ids=ids(2, 8), bbox=boxes(2, 8, 4).long(), pixel_values=(2, 3, 32, 32))),
         "Blip2Model": ({"vision_config": TOWER, "qformer_config": BERT | {"encoder_hidden_size": 32}, "text_config": {"model_type": "opt",
@@ -194,7 +219,8 @@ ARCHITECTURES: Table = {
         "FastSpeech2ConformerModel": ({"hidden_size": 32, "vocab_size": 99, "num_mel_bins": 8, "encoder_num_attention_heads": 2, "encoder_layers": 1,
             "encoder_linear_units": 64, "decoder_layers": 1, "decoder_num_attention_heads": 2, "decoder_linear_units": 64,
             "speech_decoder_postnet_units": 16, "speech_decoder_postnet_layers": 2, "pitch_predictor_channels": 16, "energy_predictor_channels": 16,
-            "duration_predictor_channels": 16, "pitch_predictor_layers": 2}, named(input_ids=ids(2, 8))),
+            "duration_predictor_channels": 16, "pitch_predictor_layers": 2}, named(input_ids=ids(2, 8), spectrogram_labels=(2, 16, 8),
+            duration_labels=torch.full((2, 8), 2), pitch_labels=(2, 8, 1), energy_labels=(2, 8, 1))),
         "Wav2Vec2BertModel": (LAYERS | {"feature_projection_input_dim": 16, "mask_time_prob": 0.0, "layerdrop": 0.0}, named(input_features=(2, 12,
             16))),
         "SEWDModel": (SPEECH | {"conv_dim": (16,) * 4, "conv_stride": (5, 4, 2, 2), "conv_kernel": (10, 8, 4, 4), "num_feat_extract_layers": 4,

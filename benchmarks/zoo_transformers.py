@@ -15,8 +15,13 @@ def ids(*shape: int, high: int = 50) -> torch.Tensor:
 
 
 def named(**arguments: Any) -> dict[str, Any]:
-    """Return a call with these keyword arguments; a shape stands for floating numbers."""
-    return {"kwargs": {k: torch.ones(v) if isinstance(v, tuple) else v for k, v in arguments.items()}}
+    """Return a call with these keyword arguments; a shape stands for noise, or for ones where it has less than three axes."""
+    return {"kwargs": {k: _numbers(v) if isinstance(v, tuple) else v for k, v in arguments.items()}}
+
+
+def _numbers(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return images, waves and states as noise; masks, times and places as ones."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)) if len(shape) > 2 else torch.ones(shape)
 
 
 def same(names: str, settings: dict[str, Any], inputs: Any) -> dict[str, tuple[dict[str, Any], Any]]:
