@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from stepzero.errors import NoRuleError
-from stepzero.moments import propagate
+from stepzero.moments import Moments, Signal, propagate
+from stepzero.moments import _roles as R
 from stepzero.network import capture
 
 SHAPE = (3, 8, 5, 5)
@@ -118,3 +119,34 @@ def test_an_operand_without_moments_or_numbers_is_named():
     graph = capture(Of(lambda a: a * (a > 0).float().argmax().float()), SHAPE)
     with pytest.raises(NoRuleError, match="neither moments nor numbers"):
         propagate(graph, {}, {}, on_unknown="error")
+
+
+class SelectiveKernel(nn.Module):
+    """Li et al. 2019: a softmax over branches, channel by channel, mixes their maps."""
+
+    def forward(self, x, logits):
+        branches = torch.relu(x).unflatten(1, (2, 24))
+        return (branches * torch.softmax(logits.unflatten(1, (2, 24)), 1)).sum(1)
+
+
+def test_changes_of_a_softmax_over_branches_see_what_differs_between_them():
+    """What branches share, the mean above all, a change of their shares does not move."""
+    shapes = ((6, 48, 5, 5), (6, 48, 1, 1))
+    graph = capture(SelectiveKernel(), tuple(torch.zeros(s) for s in shapes))
+    tap = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    zero, one = (torch.full((1, 1, 1, 1), v).double() for v in (0.0, 1.0))
+    change = Moments(zero, one * tap, *(zero,) * 4)
+    inputs = {"x": Moments(zero, one, zero, zero, zero, zero)}
+    inputs["logits"] = Signal(shapes[1], R.guess(shapes[1]), Moments(zero, one, one, one, zero, zero), change)
+    y = propagate(graph, inputs, {}, on_unknown="error").signals[graph.outputs[0]]
+    predicted = [float(t.detach().mean()) for t in (y.second, y.tangent.second, y.tangent.elsewhere)]
+    torch.manual_seed(21)
+    rows = []
+    for _ in range(200):
+        x, logits, step = (torch.randn(shapes[i]).double() for i in (0, 1, 1))
+        y, ahead, behind = (SelectiveKernel()(x.double(), logits + h * step) for h in (0.0, 1e-4, -1e-4))
+        dy = (ahead - behind) / 2e-4
+        own, p = dy.square().mean(), 25
+        rows.append(torch.stack([y.square().mean(), own, (dy.sum((2, 3)).square().mean() / p - own) / (p - 1)]))
+    means, errors = torch.stack(rows).mean(0), torch.stack(rows).std(0) / 200**0.5
+    assert ((means - torch.tensor(predicted)).abs() <= 4 * errors + 1e-3 * means[1]).all()

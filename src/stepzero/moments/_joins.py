@@ -17,6 +17,7 @@ from stepzero.moments._activations import KINKS
 from stepzero.moments._call import Call, tensor64
 from stepzero.moments._signal import Knob, Moments, Part, Scatter, Signal, constant, placed, widen
 from stepzero.moments._stream import Stream
+from stepzero.moments._weights import without_mean
 from stepzero.network import Ref
 from stepzero.theory._hermite import PiecewiseLinear
 
@@ -147,11 +148,16 @@ def summed(parts: Sequence[tuple[Moments | None, float | Moments]]) -> Moments |
 def multiply(call: Call, a: Signal, b: Signal) -> Signal:
     """E[(ab)²] = E[a²]E[b²] for independent operands; each gradient is scaled by the other's moments.
 
-    A gate computed from its own input is taken as independent of it: right for wide squeeze-excite gates.
+    A gate computed from its own input is taken as independent of it: right for wide squeeze-excite gates. Shares of a
+    softmax over channels add to 1 where these are summed: only what differs between the channels meets their scatter.
     """
     m, n = a.moments, b.moments
-    moments = Moments(*(p * q for p, q in zip(m, n, strict=True)))
-    tangent = summed([(a.tangent, n), (b.tangent, m)])
+    shares = [x.centred and x.knob is None for x in (a, b)]
+    common = m.mean.square() * n.mean.square() if any(shares) else 0.0
+    seen_by_a, seen_by_b = (without_mean(y) if share else y for y, share in zip((n, m), shares, strict=True))
+    p, q = (m, seen_by_a) if shares[0] else (seen_by_b, n)
+    moments = Moments(m.mean * n.mean, *(s * t + common for s, t in zip(p[1:], q[1:], strict=True)))
+    tangent = summed([(a.tangent, seen_by_a), (b.tangent, seen_by_b)])
     return Signal(a.shape, a.roles, moments, tangent, knob=_product_knob(a, b), **_product_shape(a, b))
 
 

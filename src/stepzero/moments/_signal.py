@@ -124,7 +124,7 @@ class Signal:
         self._tangent = tangent
         self.source = source
         self.knob = knob  # for weights
-        self.centred = centred  # a weight whose rows sum to zero
+        self.centred = centred  # a weight whose rows sum to zero, or a softmax over channels: its changes do
         self.known = known  # a constant, with its numbers
         self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
         self.tap = tap  # the tap on this very signal, if it is a weight op's output
@@ -268,7 +268,7 @@ def widen(signal: Signal, shape: Sequence[int], roles: R.Roles) -> Signal:
         return m._replace(across=m.second, apart=m.elsewhere) if new_inputs else m
 
     m, tangent = signal.mapped(spread)
-    return Signal(shape, roles, m, tangent, known=signal.known, stream=signal.stream)
+    return Signal(shape, roles, m, tangent, known=signal.known, centred=signal.centred, stream=signal.stream)
 
 
 def _copied_places(m: Moments, before: int, after: int) -> Moments:
