@@ -12,6 +12,7 @@ from torch import nn
 import stepzero
 from stepzero.errors import PlanError
 from stepzero.laws import Constant, Kept, Normal, Orthogonal, Parts
+from stepzero.network import load_model
 from stepzero.planning import POLICIES, Plan, Policy, Said, plan
 
 
@@ -99,6 +100,25 @@ def test_the_loss_starts_within_a_twentieth_of_ln_classes(policy):
         labels = torch.randint(0, 10, (256,), generator=torch.Generator().manual_seed(seed + 1))
         losses.append(nn.functional.cross_entropy(net(x), labels).item())
     assert abs(np.mean(losses) - math.log(10)) < 0.05
+
+
+REAL = {
+    "torchvision:resnet18": ({}, (16, 3, 32, 32)),
+    "timm:vit_tiny_patch16_224": ({"img_size": 64}, (16, 3, 64, 64)),
+    "timm:convnext_atto": ({}, (16, 3, 64, 64)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("policy", ["head:calibrated", "head:zero"])
+def test_real_nets_start_within_a_twentieth_of_ln_classes(name, policy):
+    arguments, shape = REAL[name]
+    net = load_model(name, arguments, device="cpu")
+    stepzero.initialize_(net, shape, seed=0, policies=[policy])
+    with torch.no_grad():
+        logits = net(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    loss = (logits.logsumexp(1) - logits.mean(1)).mean()  # the cross entropy's mean over all labels
+    assert abs(float(loss) - math.log(1000)) < 0.05
 
 
 @pytest.mark.parametrize("layers", [2, 3])
