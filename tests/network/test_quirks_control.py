@@ -36,6 +36,17 @@ class BranchOnBuffer(Lin):
 
 
 @quirk((2, 6))
+class NumbersGatheredInAList(Lin):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.tensor([3, 1]))
+
+    def forward(self, x):
+        deltas = torch.tensor([step + 1 for step in self.steps], device=x.device)
+        return self.fc(x) * deltas.unsqueeze(1)
+
+
+@quirk((2, 6))
 class CountsCalls(Lin):
     def __init__(self) -> None:
         super().__init__()

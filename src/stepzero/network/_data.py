@@ -35,7 +35,22 @@ class DataKept(TorchFunctionMode):
 def _from_data(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not isinstance(args[0] if args else None, torch.Tensor) and _is_meta(kwargs.get("device")):
         kwargs["device"] = "cpu"
+    if args and isinstance(args[0], (list, tuple)):
+        args = (_numbers(mode, args[0]), *args[1:])
     return func(*args, **kwargs)
+
+
+def _numbers(mode: DataKept, data: Any) -> Any:
+    """Return nested lists of data with the numbers of known tensors in their place."""
+    if isinstance(data, (list, tuple)):
+        return [_numbers(mode, part) for part in data]
+    shadow = mode.known.get(data) if isinstance(data, torch.Tensor) and data.dim() == 0 else None
+    return data if shadow is None or not shadow.certain else _plain(shadow.tensor)
+
+
+def _plain(number: torch.Tensor) -> Any:
+    with torch._C._DisableTorchDispatch():
+        return number.item()
 
 
 def _like_self(mode: DataKept, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
