@@ -13,48 +13,13 @@ import zoo_diffusers
 import zoo_more_signals
 import zoo_more_text
 import zoo_transformers
+from zoo_monai import MONAI
 from zoo_transformers import Table
 
 from stepzero.network import import_torchvision, load_model
 
 EMPTY: Mapping[str, int] = MappingProxyType({})
 MODELS = import_torchvision().models  # before the other libraries import it, in case its operators do not match torch
-MONAI: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "AHNet": ({"spatial_dims": 2}, (2, 1, 128, 128)),
-    "AttentionUnet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2)}, (2, 1, 32, 32, 32)),
-    "AutoEncoder": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": (8, 16), "strides": (2, 2)}, (2, 1, 32, 32)),
-    "BasicUNet": ({}, (2, 1, 32, 32, 32)),
-    "BasicUNetPlusPlus": ({}, (2, 1, 32, 32, 32)),
-    "DenseNet121": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
-    "DiNTS": ({"dints_space": None}, (2, 1, 32, 32, 32)),
-    "DynUNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}, (2, 1, 32, 32, 32)),
-    "EfficientNetBN": ({"model_name": "efficientnet-b0", "pretrained": False}, (2, 3, 64, 64)),
-    "FlexibleUNet": ({"in_channels": 3, "out_channels": 2, "backbone": "efficientnet-b0"}, (2, 3, 64, 64)),
-    "HighResNet": ({"spatial_dims": 3}, (2, 1, 32, 32, 32)),
-    "ResNet": ({"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 64], "n_input_channels": 1}, (2, 1, 32, 32, 32)),
-    "SEResNet50": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
-    "SegResNet": ({}, (2, 1, 32, 32, 32)),
-    "SegResNetDS": ({}, (2, 1, 64, 64, 64)),
-    "SegResNetVAE": ({"input_image_size": (32, 32, 32)}, (2, 1, 32, 32, 32)),
-    "SENet154": ({"spatial_dims": 2, "in_channels": 3}, (2, 3, 64, 64)),
-    "SwinUNETR": ({"in_channels": 1, "out_channels": 2}, (2, 1, 64, 64, 64)),
-    "TorchVisionFCModel": ({"model_name": "resnet18"}, (2, 3, 224, 224)),
-    "TransChex": (None, ()),
-    "UNet": ({"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 2}, (2, 1, 32, 32, 32)),
-    "UNETR": ({"in_channels": 1, "out_channels": 2, "img_size": (64, 64, 64)}, (2, 1, 64, 64, 64)),
-    "UltrasoundNet": (None, ()),
-    "ViT": ({"in_channels": 1, "img_size": (32, 32, 32), "patch_size": (16, 16, 16), "classification": True}, (2, 1, 32, 32, 32)),
-    "ViTAutoEnc": ({"in_channels": 1, "img_size": (32, 32, 32), "patch_size": (16, 16, 16)}, (2, 1, 32, 32, 32)),
-    "VNet": ({}, (2, 1, 32, 32, 32)),
-    "VQVAE": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1}, (2, 1, 32, 32)),
-    "AutoencoderKL": ({"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": (32, 64), "num_res_blocks": (1, 1), "attention_levels": (False, True), "latent_channels": 4}, (2, 1, 32, 32)),
-    "Generator": ({"latent_shape": (8,), "start_shape": (8, 4, 4), "channels": (8, 4), "strides": (2, 2)}, (2, 8)),
-    "Discriminator": ({"in_shape": (1, 32, 32), "channels": (8, 16), "strides": (2, 2)}, (2, 1, 32, 32)),
-    "FullyConnectedNet": ({"in_channels": 8, "out_channels": 2, "hidden_channels": [16, 16]}, (2, 8)),
-    "PatchDiscriminator": ({"spatial_dims": 2, "channels": 8, "in_channels": 1}, (2, 1, 64, 64)),
-}  # fmt: skip
-MONAI = {name: entry for name, entry in MONAI.items() if entry[0] is not None and name != "DiNTS"}
-
 SIZES = dict.fromkeys(("inception_v3", "quantized_inception_v3"), (2, 3, 299, 299))  # of torchvision; others take 224
 WIDTH = {"input_size": 16, "hidden_size": 24, "batch_first": True}
 BLOCK = {"d_model": 32, "nhead": 4, "dim_feedforward": 64, "batch_first": True}
