@@ -16,7 +16,7 @@ from stepzero.checking._runs import run_draws
 from stepzero.checking._spectrum import scatter
 from stepzero.errors import CheckError
 from stepzero.laws import Kept
-from stepzero.moments import RULES, Flow, OnUnknown, Rule, centred, propagate, weight_sites
+from stepzero.moments import RULES, Flow, OnUnknown, Rule, centred, kept_moments, propagate, weight_sites
 from stepzero.network import Graph, ModelInputs, Node, capture, random_state_kept, real_inputs, unmoved
 from stepzero.planning import Plan
 
@@ -107,7 +107,7 @@ def _floating(model: nn.Module, call: ModelInputs) -> dict[str, Tensor]:
 def _moments(model: nn.Module, graph: Graph, plan: Plan | None) -> dict[str, tuple[Tensor, Tensor]]:
     """Return mean and second moment of each parameter: by the plan, or of its values."""
     tensors = dict(model.named_parameters(remove_duplicate=False))
-    found = {}
+    found, uses = {}, graph.uses()
     for name, v in graph.parameters.items():
         if name != graph.values[v].names[0]:
             continue
@@ -115,9 +115,8 @@ def _moments(model: nn.Module, graph: Graph, plan: Plan | None) -> dict[str, tup
         if entry is not None and not isinstance(entry.law, Kept):
             mean, second = (torch.from_numpy(a).double() for a in entry.law.moments(entry.shape))
         else:
-            t = tensors[name].detach().double()
-            mean, second = t.mean(), t.square().mean()
-            if not bool(torch.isfinite(second)):
+            mean, second = kept_moments(tensors[name], uses[v])
+            if not bool(torch.isfinite(second).all()):
                 raise CheckError(f"{name} has values that are not finite. Initialise it before checking.")
         found[name] = (mean, second)
     return found

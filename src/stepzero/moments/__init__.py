@@ -5,6 +5,7 @@ from stepzero.moments._call import Load as Load
 from stepzero.moments._call import Rule as Rule
 from stepzero.moments._call import Weights as Weights
 from stepzero.moments._flow import Flow as Flow
+from stepzero.moments._leaves import kept_moments as kept_moments
 from stepzero.moments._pointwise import Pointwise as Pointwise
 from stepzero.moments._propagate import OnUnknown as OnUnknown
 from stepzero.moments._propagate import is_weight_op as is_weight_op

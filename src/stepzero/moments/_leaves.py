@@ -14,6 +14,8 @@ from stepzero.moments._signal import Knob, Moments, Signal, ranked
 from stepzero.moments._weights import OPERATORS
 from stepzero.network import Graph, Node, Value
 
+LARGEST_TABLE = 1 << 18  # elements of a kept table that is followed number by number
+
 
 def input_signal(value: Value, given: Signal | Moments | Tensor | None, *, channel_last: bool = False) -> Signal:
     """Return an input's signal: measured from its numbers, as given by moments or signal, or white N(0, 1)."""
@@ -55,12 +57,44 @@ def _square_of_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 def parameter_signal(value: Value, mean: Tensor, second: Tensor) -> Signal:
-    """Return a parameter's signal: independent elements, the same for every input."""
+    """Return a parameter's signal: independent elements, or given numbers, the same for every input."""
     mean, second = ranked(mean, len(value.shape)), ranked(second, len(value.shape))
-    others = mean**2
     roles = R.same(value.shape, "copy")
-    moments = Moments(mean, second, others, others, second, others)
+    if mean.dim() > 1 and mean.shape[-2] > 1 and torch.equal(second, mean**2):
+        near, others = _of_rows(mean)
+    else:
+        near = others = mean**2
+    moments = Moments(mean, second, near, others, second, others)
     return Signal(value.shape, roles, moments, knob=Knob(value.names[0]))
+
+
+def kept_moments(values: Tensor, uses: Sequence[Node]) -> tuple[Tensor, Tensor]:
+    """Return mean and second moment of a parameter that keeps its values: averages, or each number of a table of positions.
+
+    Args:
+        values: The parameter.
+        uses: Where it is used; a table is looked up, or added.
+    """
+    values = values.detach().double()
+    if all(node.op in ("add", "embedding") for node in uses) and _patterned(values):
+        return values, values.square()
+    return values.mean(), values.square().mean()
+
+
+def _patterned(table: Tensor) -> bool:
+    """Say whether the rows of a table have something in common, as sinusoids have."""
+    if table.dim() < 2 or table.shape[-2] < 2 or table.numel() > LARGEST_TABLE:
+        return False
+    rows, square = table.shape[-2], table.square().mean()
+    shared = (table.sum(-2).square().mean() / rows - square) / (rows - 1)  # of two different rows
+    return bool((shared - table.mean() ** 2).abs() > 0.05 * square)
+
+
+def _of_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Products of a table's elements with those of the next row, and of all other rows on average."""
+    n = x.shape[-2]
+    beside = torch.cat([x.narrow(-2, 1, n - 1), x.narrow(-2, n - 2, 1)], dim=-2)
+    return x * beside, x * (x.sum(-2, keepdim=True) - x) / (n - 1)
 
 
 FEATURES_LAST = frozenset({"linear", "layer_norm", "addmm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu"})

@@ -114,16 +114,27 @@ class Contraction:
 
 
 def embedding(call: Call) -> Signal:
-    """Rows of a table: equal tokens are equal, different ones independent; unknown tokens are taken as uniform."""
+    """Rows of a table: equal tokens are equal, different ones as alike as rows are; unknown tokens are taken as uniform."""
     table = call.operand("weight")
     ids = call.graph.values[call.node.arguments["indices"].id].known
     m = table.moments.each(lambda t: t.mean().reshape((1,) * len(call.shape)))
-    square = m.mean**2
     shape = call.shape
     roles = R.guess(shape, channel_last=True) if len(shape) > 2 else R.guess(shape)
     same = 1.0 / table.shape[0] if ids is None or ids.numel() < 2 else _repeats(ids)
-    pair = square + same * (m.second - square)
+    pair = m.elsewhere + same * (m.second - m.elsewhere)
+    if ids is not None and _counts(ids):  # positions: rows in order, the same for every input
+        roles = (R.single(shape[0], "position"), R.single(shape[1], "channel")) if len(shape) == 2 else roles
+        return Signal(shape, roles, Moments(m.mean, m.second, m.near, m.elsewhere, m.second, m.elsewhere))
     return Signal(shape, roles, Moments(m.mean, m.second, pair, pair, pair, pair))
+
+
+def _counts(ids: Tensor) -> bool:
+    """Say whether every input asks for rows in their order."""
+    return (
+        ids.dim() > 0
+        and ids.shape[-1] > 1
+        and bool((ids.diff(dim=-1) == 1).all() and (ids[..., 0] == ids.flatten()[0]).all())
+    )
 
 
 def _repeats(ids: Tensor) -> float:

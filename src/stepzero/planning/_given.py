@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stepzero.errors import LawError, PlanError
 from stepzero.laws import Constant, Kept, Law, Normal
+from stepzero.moments import kept_moments
 from stepzero.network import Graph
 
 from ._overrides import Override
@@ -71,8 +72,7 @@ def parameter_moments(law: Law, shape: tuple[int, ...], uses: list[Slot], held: 
         multiplies = any(s.node.op in ("mul", "prelu", "div") for s in uses)
         value = 0.25 if any(s.node.op == "prelu" for s in uses) else float(multiplies)
         return torch.tensor(value, dtype=torch.float64), torch.tensor(value**2, dtype=torch.float64)
-    held = held.detach().double()
-    return held.mean(), held.square().mean()
+    return kept_moments(held, [s.node for s in uses])
 
 
 def open_scale() -> tuple[Tensor, Tensor]:
