@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from torch import nn
 
 POOLS = {
@@ -42,3 +43,15 @@ def test_a_border_of_minus_infinity_is_left_out(hold):
     """TensorFlow's padding, as timm writes it before a pool."""
     module = nn.Sequential(nn.ConstantPad2d((0, 1, 0, 1), -math.inf), nn.MaxPool2d(3, 2))
     hold(module, (3, 8, 8, 8), moments=CENTRED, draws=120, loose=PAIRS, loose_change=CHANGES)
+
+
+class GatedThenPooled(nn.Module):
+    """What effective squeeze-and-excite does in front of the next stage (Lee & Park 2020, arXiv:1911.06667)."""
+
+    def forward(self, x, gate):
+        return nn.functional.max_pool2d(torch.relu(x) * torch.sigmoid(gate), 2)
+
+
+def test_a_gate_of_whole_channels_scales_the_largest(hold):
+    """max(g·relu(x)) = g·max(relu(x)): a change passes where the largest is positive, 15/16 of a white 2×2 window, not ½."""
+    hold(GatedThenPooled(), (4, 16, 6, 6), (4, 16, 1, 1), moments=CENTRED, loose=PAIRS, loose_change=CHANGES)

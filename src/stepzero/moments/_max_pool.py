@@ -15,7 +15,9 @@ from torch import Tensor
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, tensor64
-from stepzero.moments._signal import Moments, Signal
+from stepzero.moments._joins import multiply
+from stepzero.moments._paths import CARRIES, upstream
+from stepzero.moments._signal import Moments, Signal, widen
 from stepzero.moments._smoothing import option, spatial_rank, written
 from stepzero.moments._stream import Power, Stream, skewness_of
 from stepzero.theory._extremes import expand_maximum, overlap
@@ -23,16 +25,46 @@ from stepzero.theory._hermite import ORDER, Expansion, pair
 
 Array = NDArray[np.float64]
 EXACT_WINDOWS = 64  # more different windows than this are interpolated in their correlation, or rounded
+GATES = frozenset(("sigmoid", "hardsigmoid", "softmax"))  # none of them is negative
 ROUNDING = 2e-3  # of (mean, sd, ρ) where there are more
 
 
 def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
     """The largest of a window: P(max > 0) is 0.94, not ½, for 2×2 after ReLU, so both ops are one rule.
 
-    Members of a window are taken as equally correlated, by the average of their pairs (`_Window.closeness`). A small change reaches the output where φ'(max) ≠ 0; in pairs, E[φ'²]² stands for E[φ'φ'].
+    A gate of a whole channel that is not negative scales the largest: max(g·x) = g·max(x) (squeeze-and-excite).
+    """
+    parts = _gated(call)
+    if parts is None:
+        y = _largest(call, call.operand(call.main))
+    else:
+        pooled = _largest(call, parts[0])
+        y = multiply(call, pooled, widen(parts[1], pooled.shape, pooled.roles))
+    return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
+
+
+def _gated(call: Call) -> tuple[Signal, Signal] | None:
+    """Return the map and its gate, if the operand is a map times one number in [0, 1] for each channel."""
+    maker = call.graph.producer(call.node.arguments[call.main].id)
+    if maker is None or maker.op not in ("mul", "multiply") or len(maker.inputs) != 2:
+        return None
+    n, values = spatial_rank(call.op), [call.graph.values[v] for v in maker.inputs]
+    for x, gate in (values, values[::-1]):
+        single = len(gate.shape) == len(x.shape) and prod(gate.shape[-n:]) == 1 < prod(x.shape[-n:])
+        if single and upstream(call.graph, gate.id, GATES, CARRIES) is not None:
+            found = call.signals.get(x.id), call.signals.get(gate.id)
+            kept = all(s is not None and s.tangent is not None for s in found)
+            return (found[0], found[1]) if kept and found[0] and found[1] else None
+    return None
+
+
+def _largest(call: Call, x: Signal) -> Signal:
+    """The largest of each window of φ(root).
+
+    Members of a window are taken as equally correlated, by the average of their pairs (`_Window.closeness`). A small
+    change reaches the output where φ'(max) ≠ 0; in pairs, E[φ'²]² stands for E[φ'φ'].
     Windows that overlap by s of k members have the same largest one with probability s/(2k - s).
     """
-    x = call.operand(call.main)
     root, phi = P.root_of(x)
     window = _Window(call, root)
     m = root.moments.each(window.average)
@@ -44,8 +76,7 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
         second, near, *rest = c.second * slope, *(t * slope**2 for t in c[2:])
         tangent = Moments(tensor64(0.0), second, near + (second - near) * window.same_largest(), *rest)
     roles = R.replaced(root.roles, call.shape, window.dims, "position")
-    y = Signal(call.shape, roles, expansion.moments(), tangent, stream=Stream(expansion.skewness()))
-    return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
+    return Signal(call.shape, roles, expansion.moments(), tangent, stream=Stream(expansion.skewness()))
 
 
 class _Window:
