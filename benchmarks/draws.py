@@ -11,7 +11,20 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from stepzero.laws import Constant, Copy, Law, Normal, Orthogonal, Parts, Sparse, TruncatedNormal, Uniform
+from stepzero.laws import (
+    Constant,
+    Copy,
+    Law,
+    Mapped,
+    Normal,
+    Norms,
+    Orthogonal,
+    Parts,
+    Sparse,
+    Sphere,
+    TruncatedNormal,
+    Uniform,
+)
 from stepzero.network import Recording, law_of_origin
 
 MOST = 20_000  # elements of a tensor that are tested
@@ -32,6 +45,8 @@ def tested(found: Recording, draws: list[Mapping[str, torch.Tensor]]) -> Iterato
                 yield name, "copy", float(all(torch.equal(draw[name], draw[law.of]) for draw in draws))
             law = law.law
         values = [draw[name].detach().double().numpy() for draw in draws]
+        if isinstance(law, Norms) and law.of != name and all(law.of in draw for draw in draws):
+            yield name, "lengths", float(all(_are_lengths(draw[name], draw[law.of], law.axis) for draw in draws))
         yield from ((name, test, p) for test, p in _against(law, values, origin.dtype))
 
 
@@ -43,11 +58,29 @@ def _against(law: Law, values: list[Array], dtype: torch.dtype) -> Iterator[tupl
             box = tuple(slice(axis.start, axis.stop) for axis in held)
             if left[box].all():
                 yield from _against(part, [value[box] for value in values], dtype)
-            elif left[box].any() and isinstance(part, (Normal, Uniform, TruncatedNormal, Constant)):
+            elif left[box].any() and isinstance(part, (Normal, Uniform, TruncatedNormal, Mapped, Constant)):
                 yield from _against(part, [value[box][left[box]] for value in values], dtype)
             left[box] = False
     elif isinstance(law, (Normal, Uniform, TruncatedNormal)) and law.std > 0:
         yield from _elements(law, np.concatenate([value.reshape(-1)[: MOST // len(values)] for value in values]))
+    elif isinstance(law, Mapped):
+        yield from _functions(
+            law, np.concatenate([value.reshape(-1)[: MOST // len(values)] for value in values]), dtype
+        )
+    elif isinstance(law, Sphere):
+        axis = tuple(range(len(shape))) if law.axis is None else law.axis
+        yield "lengths", float(all(np.allclose((v**2).sum(axis), law.radius**2, rtol=1e-5) for v in values))
+    elif isinstance(law, Norms):
+        second = law.moments(shape)[1]
+        yield (
+            "lengths, roughly",
+            float(
+                all(
+                    np.allclose(value, np.sqrt(second), rtol=10 / math.sqrt(math.prod(law.shape) / law.count))
+                    for value in values
+                )
+            ),
+        )
     elif isinstance(law, Orthogonal):
         yield (
             "orthogonal",
@@ -76,6 +109,29 @@ def _elements(law: Any, flat: Array) -> Iterator[tuple[str, float]]:
         yield "mean", float(2 * stats.norm.sf(abs(mean) / within.std() * math.sqrt(flat.size)))
     if flat.size >= 1000:
         yield "std", float(2 * stats.norm.sf(abs(second - 1) / math.sqrt((excess + 2) / flat.size)))
+
+
+def _functions(law: Mapped, flat: Array, dtype: torch.dtype) -> Iterator[tuple[str, float]]:
+    """Test functions of draws against their values at evenly spaced quantiles of the draw.
+
+    Where a bound lumps many values together, each gets a place of its own within the lump: the probability integral transform
+    is uniform then (Rosenblatt 1952; Brockwell 2007, for laws with atoms).
+    """
+    within = distribution(law.law)
+    levels = np.sort(law.of(within.ppf((np.arange(2**17) + 0.5) / 2**17)))
+    step = 2.0 ** (-20 if dtype.itemsize >= 4 else -8)  # of rounding: what is as near to an atom belongs to it
+    low, high = (
+        np.searchsorted(levels, flat + sign * step * abs(flat), side) for sign, side in ((-1, "left"), (1, "right"))
+    )
+    within_lump = np.random.default_rng(0).random(flat.size)
+    yield "distribution", float(stats.kstest((low + within_lump * (high - low)) / levels.size, "uniform").pvalue)
+    if flat.size >= 30:
+        yield "mean", float(2 * stats.norm.sf(abs(flat.mean() - law.mean) / law.std * math.sqrt(flat.size)))
+
+
+def _are_lengths(gains: torch.Tensor, of: torch.Tensor, axis: int | None) -> bool:
+    along = [other for other in range(of.dim()) if other != axis]
+    return bool(torch.allclose(gains.double().flatten(), of.double().square().sum(along).sqrt().flatten(), rtol=1e-5))
 
 
 def distribution(law: Normal | Uniform | TruncatedNormal) -> Any:

@@ -91,9 +91,66 @@ def test_factories_that_raise_name_the_line():
         build(factory)
 
 
-def test_factories_that_return_no_module_are_refused():
-    with pytest.raises(ModelError, match=r"returned a int, not a torch\.nn\.Module"):
-        build(lambda: 3)
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (3, r"returned an int, not a torch\.nn\.Module\. Return the module"),
+        (None, "Does it lack a `return`"),
+        (nn.Linear, "That is the class: return an instance"),
+        ((nn.Linear(3, 4), "tokenizer"), r"build\(lambda: make\(\)\[0\]\)"),
+        (nn.Linear(3, 4).state_dict(), "returned an OrderedDict, .* Values without layers are no model"),
+        ([nn.Linear(3, 4)], r"Wrap the layers: torch\.nn\.Sequential"),
+    ],
+)
+def test_factories_that_return_no_module_are_refused(thing, message):
+    with pytest.raises(ModelError, match=message):
+        build(lambda: thing)
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [(nn.Linear(3, 4), "got a model that is built already"), ("resnet18", "got 'resnet18', which cannot be called")],
+)
+def test_what_is_no_factory_is_refused(thing, message):
+    with pytest.raises(ModelError, match=message):
+        build(thing)
+
+
+def test_what_downloads_is_not_run_again():
+    calls = []
+
+    def factory():
+        calls.append(1)
+        return downloads()
+
+    with pytest.raises(ModelError, match="It downloads"):
+        build(factory)
+    assert calls == [1]
+
+
+def test_lines_of_a_library_come_with_the_line_of_the_factory(tmp_path, monkeypatch):
+    (tmp_path / "somelib.py").write_text("def make():\n    raise ValueError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import somelib
+
+    with pytest.raises(
+        ModelError, match=rf"raised ValueError at somelib\.py:2 \(from .*{Path(__file__).name}:\d+\)\.$"
+    ):
+        build(lambda: somelib.make())
+
+
+def test_an_op_that_fails_on_meta_and_is_caught_is_run_for_real():
+    def factory():
+        layer = nn.Linear(4, 4)
+        try:
+            nn.init.constant_(layer.bias, float(torch.linalg.eigvals(layer.weight).abs().max() > -1))
+        except NotImplementedError:
+            nn.init.constant_(layer.bias, -3.0)
+        return layer
+
+    found = recording(build(factory))
+    assert found.rung == "real"
+    assert found["bias"].law == Constant(1.0)
 
 
 def test_models_that_were_not_built_so_have_no_recording():
@@ -114,6 +171,7 @@ def leaves_the_program():
         (lambda: nn.Linear(3, 4, device="cuda"), "asks for a GPU: make it build on the CPU"),
         (downloads, "It downloads: make it build without pretrained weights"),
         (leaves_the_program, "leaves the program"),
+        (Path("weights/none.pt").read_bytes, "reads a file that is not there"),
         (nn.Linear, r"Wrap it: build\(lambda"),
     ],
 )

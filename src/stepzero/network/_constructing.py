@@ -50,15 +50,20 @@ def short_path(file: str) -> str:
     return file
 
 
-def line_of(error: BaseException) -> str:
-    """Return the innermost line of an error that is neither torch's, nor ours, nor the standard library's."""
-    trace, place = error.__traceback__, ""
+def places_of(error: BaseException) -> tuple[str, ...]:
+    """Return the lines that an error came through, outermost first, without torch's, ours and the standard library's."""
+    trace, places = error.__traceback__, []
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if not _is_plumbing(file) and not (file.startswith(STANDARD) and "-packages" not in file):
-            place = f"{short_path(file)}:{trace.tb_lineno}"
+            places.append(f"{short_path(file)}:{trace.tb_lineno}")
         trace = trace.tb_next
-    return place
+    return tuple(places)
+
+
+def line_of(error: BaseException) -> str:
+    """Return the innermost of these lines, or nothing."""
+    return next(reversed(places_of(error)), "")
 
 
 STANDARD = sysconfig.get_paths()["stdlib"]

@@ -11,7 +11,8 @@ from torch import nn
 
 from stepzero.errors import ModelError
 from stepzero.network._calm import below_autograd, clear_caches_holding_meta, eager_switches, random_state_kept
-from stepzero.network._constructing import AsOnCpu, ForeignDraws, LineScope, line_of, own_generators, truncated_normals
+from stepzero.network._constructing import AsOnCpu, ForeignDraws, LineScope, own_generators, truncated_normals
+from stepzero.network._factory_errors import is_final, raised, refused, returned
 from stepzero.network._graph import Graph
 from stepzero.network._lost import lost_draws
 from stepzero.network._names import buffer_slots, parameter_slots
@@ -44,9 +45,13 @@ def build(factory: Callable[[], nn.Module]) -> nn.Module:
         >>> model.weight.device.type, recording(model)["weight"].law
         ('meta', Uniform(low=-0.57735, high=0.57735))
     """
+    if (wrong := refused(factory)) is not None:
+        raise wrong
     try:
         model, recorded = _build(factory, on_meta=True)
-    except (Exception, SystemExit):  # it reads random numbers, or it is wrong: then the real build says so
+    except (Exception, SystemExit) as error:  # it reads random numbers, or it is wrong: then the real build says so
+        if is_final(error):
+            raise raised(error) from error
         model, recorded = _build_for_real(factory)
     _recordings[model] = recorded
     return model
@@ -63,38 +68,7 @@ def _build_for_real(factory: Callable[[], nn.Module]) -> tuple[nn.Module, Record
     except ModelError:
         raise
     except (Exception, SystemExit) as error:
-        told = f"the factory raised {type(error).__name__} at {line_of(error)}: {error}"
-        raise ModelError(f"{told.rstrip('.')}.{_advice(error)}") from error
-
-
-def _advice(error: BaseException) -> str:
-    """Return what to do about errors that many factories run into, as a sentence."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    found = next(
-        (advice for kinds, words, advice in ADVICE if names & kinds or any(w in str(error) for w in words)), ""
-    )
-    return f" {found}" if found else ""
-
-
-# Kinds of error, or words in them, and what to do.
-ADVICE: tuple[tuple[frozenset[str], tuple[str, ...], str], ...] = (
-    (
-        frozenset({"URLError", "HTTPError", "ConnectionError", "LocalEntryNotFoundError", "OfflineModeIsEnabled"}),
-        ("urlopen", "download", "connect to"),
-        "It downloads: make it build without pretrained weights (weights=None, pretrained=False, or from its configuration).",
-    ),
-    (
-        frozenset({"AcceleratorError"}),
-        ("CUDA", "cuda", "NVIDIA", "ROCm"),
-        "It asks for a GPU: make it build on the CPU; the plan is materialised on any device afterwards.",
-    ),
-    (frozenset({"SystemExit"}), (), "It leaves the program: make it raise an error, or return the model."),
-    (
-        frozenset({"TypeError"}),
-        ("required positional argument",),
-        "Wrap it: build(lambda: Net(width=64)).",
-    ),
-)
+        raise raised(error) from error
 
 
 def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Module, Recording]:
@@ -113,7 +87,7 @@ def _build(factory: Callable[[], nn.Module], *, on_meta: bool) -> tuple[nn.Modul
             with AsOnCpu(recorder.writer.known), recorder:
                 model = factory()
             if not isinstance(model, nn.Module):
-                raise ModelError(f"the factory returned a {type(model).__name__}, not a torch.nn.Module.")
+                raise returned(model)
             if on_meta and recorder.failed:  # and was caught: a real run may go another way
                 raise ModelError(f"{recorder.failed} cannot run on meta")
             known = MappingProxyType(origins(model, recorder, foreign.found))
