@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from stepzero.errors import FileError, LawError
-from stepzero.laws import Constant, Kept, Law, Normal, Parts, TruncatedNormal, Uniform
+from stepzero.laws import Constant, Kept, Law, Mapped, Normal, Parts, TruncatedNormal, Uniform
 from stepzero.network import buffer_slots, parameter_slots, recorded_laws
 
 from ._arrays import as_array
@@ -27,7 +27,7 @@ from ._task import content_hash
 from ._volumes import INDEX
 
 DTYPES = {code: dtype for dtype, code in CODES.items()}
-ALIKE = (Normal, Uniform, TruncatedNormal, Constant)  # laws of which any part follows the law of the whole
+ALIKE = (Normal, Uniform, TruncatedNormal, Mapped, Constant)  # laws of which any part follows the law of the whole
 
 
 @dataclass(frozen=True, slots=True)
