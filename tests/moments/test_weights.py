@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stepzero.moments import Load, propagate
+from stepzero.moments import Load, Moments, propagate
 from stepzero.network import capture
 
 CONVOLUTIONS = {
@@ -104,3 +104,36 @@ def test_the_load_says_fan_and_second_moment_per_unit_of_weight():
     one = torch.tensor(1.0).double()
     propagate(graph, {}, {"weight": (0 * one, one)}, weights=Recording())
     assert loads == [Load(second=16.0, fan=16.0, input_second=1.0)]  # 2 × 2 of the 3 × 3 taps meet the map
+
+
+class Blurred(nn.Module):
+    """Blur pooling (Zhang 2019, arXiv:1904.11486)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", (line[:, None] * line).expand(channels, 1, 3, 3).clone())
+
+    def forward(self, x):
+        return F.conv2d(x, self.kernel, stride=2, groups=x.shape[1])
+
+
+def test_a_blur_sees_what_neighbours_share_fade_with_distance():
+    """Correlation 0.4ⁿ at distance n: were all taps neighbours, E[y²] would be 37 % more."""
+    size, shape = 25, (8, 16, 25, 25)
+    fade = 0.4 ** (torch.arange(size)[:, None] - torch.arange(size)).abs().double()
+    root = torch.linalg.cholesky(fade)
+    graph = capture(Blurred(16), shape)
+    zero, one = (torch.full((1, 1, 1, 1), v).double() for v in (0.0, 1.0))
+    far = one * ((float(fade.mean()) * size) ** 2 - 1) / (size**2 - 1)
+    moments = Moments(zero, one, 0.4 * one, far, zero, zero)
+    y = propagate(graph, {"x": moments}, {}, on_unknown="error").signals[graph.outputs[0]]
+    torch.manual_seed(22)
+    rows = []
+    for _ in range(40):
+        out = Blurred(16).double()(root @ torch.randn(shape).double() @ root.T)
+        beside = (out[..., 1:] * out[..., :-1]).mean() + (out[:, :, 1:] * out[:, :, :-1]).mean()
+        rows.append(torch.stack([out.square().mean(), beside / 2]))
+    means, errors = torch.stack(rows).mean(0), torch.stack(rows).std(0) / 40**0.5
+    predicted = torch.stack([y.second.mean(), y.moments.near.mean()])
+    assert ((means - predicted).abs() <= 4 * errors + 0.01 * means[0]).all()

@@ -53,7 +53,7 @@ def weighted(call: Call) -> Signal:
         second = x.average(op.variance(m.second))
     if w.known is None:
         w = call.weights.settle(call, w, Load(second, fan, x.average(m.second)))
-    weight = Weight(op, w)
+    weight = Weight(op, w, fading(x))
     with torch.no_grad():
         moments = weight(m, profile=m.second)
     tangent = None if x.tangent is None else weight(x.tangent.each(weight.fold), profile=None)
@@ -68,8 +68,8 @@ def weighted(call: Call) -> Signal:
 class Weight:
     """What an op with this weight does to moments, and to those of a small change."""
 
-    def __init__(self, op: Operator, w: Signal) -> None:
-        self.op = op
+    def __init__(self, op: Operator, w: Signal, fade: float) -> None:
+        self.op, self.fade = op, fade
         spread = (w.second - w.mean**2).clamp_min(0.0)
         self.variance = w.average(spread)
         self.fixed = w.mean.expand(w.shape) if bool(w.mean.any()) else None
@@ -79,34 +79,57 @@ class Weight:
         """Return the output's moments; `profile` says how the input's scale varies over the map."""
         op, v = self.op, self.variance
         if self.fixed is not None and not v:
-            return fixed_map(op, m, self.fixed)
+            return fixed_map(op, m, self.fixed, self.fade)
         second, elsewhere = op.variance(m.second) * v, op.shared(m.elsewhere, profile) * v
         across = second if m.across is m.second else op.variance(m.across) * v
         apart = elsewhere if m.apart is m.elsewhere else op.shared(m.apart, profile) * v
         y = Moments(torch.zeros_like(second), second, op.beside(m.near) * v, elsewhere, across, apart)
         if self.fixed is None:
             return y
-        return Moments(*(a + b for a, b in zip(y, fixed_map(op, m, self.fixed), strict=True)))
+        return Moments(*(a + b for a, b in zip(y, fixed_map(op, m, self.fixed, self.fade), strict=True)))
 
 
-def fixed_map(op: Operator, m: Moments, w: Tensor) -> Moments:
-    """Return the moments of Σ w x for given numbers w: private parts add by w², what taps share by (Σ w)².
+def fixed_map(op: Operator, m: Moments, w: Tensor, fade: float) -> Moments:
+    """Return the moments of Σ w x for given numbers w: private parts add by w², what all places share by (Σ w)².
 
-    With other channels independent, E[(Σ w x)²] = Σ w²(q - e) + Σ_c (Σ_t w)²(e - E[x]²) + (Σ w E[x])². Tap sums
-    are those of the whole kernel, so a zero-padded border is an approximation (padding by a pad op is exact).
+    With other channels independent, E[(Σ w x)²] = Σ w²(q - n) + Σ_tt' w w' c^(|t-t'|-1) (n - e) + (Σ_t w)²(e - E[x]²) +
+    (Σ w E[x])²: what neighbours share beyond distant places, n - e, fades by c from step to step. Tap sums are those
+    of the whole kernel, so a zero-padded border is an approximation (padding by a pad op is exact).
     """
     axes = tuple(range(2, w.dim()))
     sums = w.sum(dim=axes, keepdim=True) if axes else w
-    private = op.given(m.second - m.near, w**2)
+    private, beyond = op.given(m.second - m.near, w**2), m.near - m.elsewhere
     fixed = op.given(m.mean, w)
     floor = fixed**2
 
     def common(pair: Tensor) -> Tensor:
         return op.given(pair - m.mean**2, w * sums) + floor
 
-    near, elsewhere, apart = common(m.near), common(m.elsewhere), common(m.apart)
+    elsewhere, apart = common(m.elsewhere), common(m.apart)
+    second = private + op.given(beyond, w * _meeting(w, [0] * len(axes), fade)) + elsewhere
+    steps = [[s if i == d else 0 for i in range(len(axes))] for d, s in enumerate(op.stride)]
+    beside = sum(_meeting(w, step, fade) for step in steps) / len(steps) if steps else w
+    near = private * _overlap(w, op.stride) + op.given(beyond, w * beside) + elsewhere
     across = op.given(m.across - m.apart, w**2) + apart
-    return Moments(fixed, private + near, private * _overlap(w, op.stride) + near, elsewhere, across, apart)
+    return Moments(fixed, second, near, elsewhere, across, apart)
+
+
+def fading(x: Signal) -> float:
+    """Return c, by which what neighbours share beyond distant places fades from step to step."""
+    m = x.moments
+    q, near, elsewhere = (x.average(t) for t in (m.second, m.near, m.elsewhere))
+    return min(max((near - elsewhere) / (q - elsewhere), 1e-6), 1.0) if q - elsewhere > 1e-9 * q else 1.0
+
+
+def _meeting(w: Tensor, steps: Sequence[int], fade: float) -> Tensor:
+    """Return Σ_t' w_t' g(|t - t' - steps|) for each tap t, with g(0) = 1 and g(n) = cⁿ⁻¹ in l1 distance."""
+    all_taps, own = w, w
+    for d, s in enumerate(steps, start=2):
+        line = torch.arange(w.shape[d], dtype=w.dtype)
+        lag = (line[:, None] - line - s).abs()
+        all_taps = torch.movedim(torch.movedim(all_taps, d, -1) @ (fade**lag).T, -1, d)
+        own = torch.movedim(torch.movedim(own, d, -1) @ (lag == 0).to(w.dtype).T, -1, d)
+    return own + (all_taps - own) / fade
 
 
 def _overlap(w: Tensor, stride: Sequence[int]) -> float:
