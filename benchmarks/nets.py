@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -112,7 +113,7 @@ class Case:
 
     name: str
     make: Callable[[], nn.Module]
-    shape: Shape
+    shape: Shape | dict[str, Any]  # of floating inputs, or a call that is written out
     within: (
         float | None
     )  # relative error of the forward second moment that 95 % of its weight ops must meet, if promised

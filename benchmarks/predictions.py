@@ -4,6 +4,7 @@ python benchmarks/predictions.py                                # the nets that 
 python benchmarks/predictions.py --set held-out                 # others of the same kinds
 python benchmarks/predictions.py --set wide --out benchmarks/results/predictions.jsonl --seconds 170   # 60 nets, resumable
 python benchmarks/predictions.py --set wide --out benchmarks/results/predictions.jsonl --summary       # its table
+python benchmarks/predictions.py --set tokens --draws 4                          # transformers, mixers, language models
 python benchmarks/predictions.py --images --draws 16 --only VGG-16
 
 cumulative: E[y²] of a weight op, measured over predicted. local: the same ratio over that of the weight op before it.
@@ -25,11 +26,12 @@ from typing import Any
 
 import torch
 from nets import HELD_OUT, ISSUE, WIDE, Case
+from nets_tokens import TOKENS
 
 from stepzero import check, plan
 from stepzero.errors import StepZeroError
 
-SETS = {"promised": ISSUE, "held-out": HELD_OUT, "wide": (*ISSUE, *HELD_OUT, *WIDE)}
+SETS = {"promised": ISSUE, "held-out": HELD_OUT, "wide": (*ISSUE, *HELD_OUT, *WIDE), "tokens": TOKENS}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def main() -> None:
 def measure(case: Case, draws: int, *, images: bool) -> Result:
     """Plan and measure one net."""
     model = case.model()
-    inputs = pink(case.shape) if images else case.shape
+    inputs = pink(case.shape) if images and isinstance(case.shape, tuple) else case.shape
     start = time.perf_counter()
     made = plan(model, inputs)
     seconds = time.perf_counter() - start
