@@ -88,6 +88,20 @@ def test_rules_about_the_signal_are_asked_only_with_inputs_and_the_findings_say_
     assert "signal-scale" in lint(net, (1, 8)).rules
 
 
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (nn.Linear(8, 8), "--input, such as 1x8; so do the neighbours of 1 of 1 weights"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()), "--input, such as 1x3x224x224"),
+        (nn.ModuleList([nn.Embedding(9, 8), nn.Linear(8, 9)]), "such as 1x8:int64; so do the neighbours of 2 of 2"),
+        (nn.PReLU(), "or --input"),
+    ],
+)
+def test_without_inputs_the_findings_say_which_to_pass_and_what_they_would_add(net, said):
+    assert said in lint(net).notes[-1]
+    assert lint(net).notes[-1].endswith("Sequential tells" if "neighbours" in said else said.rpartition(" ")[2])
+
+
 def test_findings_are_sorted_counted_and_plain_data():
     found = lint(lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 2, 64), 2, enable_nested_tensor=False))
     severities = [f.severity for f in found]

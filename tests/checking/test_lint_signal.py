@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stepzero.checking import lint
+from stepzero.checking import LINTS, lint
 
 from .lints import Case, changed, kaiming, prove, rules_of, stack
 
@@ -87,3 +87,35 @@ def test_a_model_of_which_nothing_is_known_is_not_blamed_for_its_signal() -> Non
         found = lint(model, (2, 64))
     assert not list(found)
     assert "nothing recorded their init" in str(found)
+
+
+@pytest.mark.parametrize("tail", [(), (nn.Unflatten(1, (2, 5)),)])
+def test_a_head_may_start_as_small_as_its_author_likes(tail):
+    def net(head: float, body: float) -> nn.Module:
+        layers = changed(nn.Linear(64, 64), lambda m: nn.init.normal_(m.weight, std=body)), nn.ReLU()
+        return nn.Sequential(*layers, changed(nn.Linear(64, 10), lambda m: nn.init.normal_(m.weight, std=head)), *tail)
+
+    rules = {"signal-scale": LINTS["signal-scale"]}
+    assert not list(lint(lambda: net(1e-5, 0.125), (2, 64), rules=rules))
+    assert [f.where for f in lint(lambda: net(1e3, 0.125), (2, 64), rules=rules)] == ["2.weight"]
+
+
+class Dense(nn.Module):
+    """Each layer's features, scaled to a whisper, stand beside what it read."""
+
+    def __init__(self, *, beside: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(changed(nn.Linear(64 * (i + 1) if beside else 64, 64), kaiming) for i in range(3))
+        self.head, self.beside = changed(nn.Linear(256 if beside else 64, 64), kaiming), beside
+
+    def forward(self, x):
+        for layer in self.layers:
+            y = 1e-6 * torch.relu(layer(x))
+            x = torch.cat([x, y], -1) if self.beside else y
+        return self.head(x)
+
+
+def test_quiet_layers_of_a_dense_net_hide_no_gradient_from_what_stands_beside_them():
+    rules = {"gradient-scale": LINTS["gradient-scale"]}
+    assert not list(lint(lambda: Dense(beside=True), (2, 64), rules=rules))
+    assert list(lint(lambda: Dense(beside=False), (2, 64), rules=rules))

@@ -61,3 +61,20 @@ def test_the_graph_tells_what_modules_do_not():
     assert uses["first.weight"].normalised is True
     assert (uses["second"].before, uses["second"].input_first, uses["second"].normalised) == ("relu", True, False)
     assert tuple(uses["second"].fans) == (8, 4)
+
+
+class Relative(nn.Module):
+    """Queries times a table of relative positions [positions, width], which is read transposed (BoTNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(5, 8))
+
+    def forward(self, x):
+        return x @ self.table.transpose(-1, -2)
+
+
+def test_a_weight_that_is_read_transposed_is_stored_output_first():
+    use = take_stock(Relative, (2, 8)).uses["table"]
+    assert use.input_first is False
+    assert tuple(use.fans) == (8, 5)

@@ -17,7 +17,7 @@ from stepzero.checking import _lint_signal as signal
 from stepzero.checking import _lint_values as values
 from stepzero.checking._findings import Finding, Findings
 from stepzero.checking._rule import Lint
-from stepzero.checking._stock import take_stock
+from stepzero.checking._stock import Stock, take_stock
 from stepzero.errors import CheckError
 from stepzero.network import unmoved
 
@@ -63,6 +63,16 @@ LINTS: Mapping[str, Lint] = MappingProxyType(
     }
 )  # fmt: skip
 
+EXAMPLES = MappingProxyType(
+    {
+        nn.Embedding: "1x8:int64",
+        nn.Linear: "1x{0.in_features}",
+        nn.Conv1d: "1x{0.in_channels}x1024",
+        nn.Conv2d: "1x{0.in_channels}x224x224",
+        nn.Conv3d: "1x{0.in_channels}x32x32x32",
+    }
+)  # an input that a model may take whose first layer is this
+
 
 @unmoved
 def lint(
@@ -105,8 +115,7 @@ def lint(
     sources = {name: rule.source for name, rule in asked.items()}
     made = Findings(found, type(stock.model).__name__, tuple(asked), sources, stock.notes)
     silent = len(rules) - len(asked)
-    hint = f"{silent} rules about the signal need example inputs: lint(model, inputs), or --input"
-    return replace(made, notes=(*made.notes, hint)) if silent else made
+    return replace(made, notes=(*made.notes, _hint(stock, silent))) if silent else made
 
 
 def select(names: Iterable[str], rules: Mapping[str, Lint] = LINTS) -> dict[str, Lint]:
@@ -116,6 +125,19 @@ def select(names: Iterable[str], rules: Mapping[str, Lint] = LINTS) -> dict[str,
         CheckError: if there is no such rule; it names those that are near.
     """
     return {name: rules[_known(name, rules)] for name in names}
+
+
+def _hint(stock: Stock, silent: int) -> str:
+    """Say what example inputs would add, and what they may look like."""
+    first = next((m for m in stock.model.modules() if type(m) in EXAMPLES), None)
+    example = f", such as {EXAMPLES[type(first)].format(first)}" if first is not None else ""
+    lone = sum(use.before is None and use.normalised is None for use in stock.uses.values())
+    more = (
+        f"; so do the neighbours of {lone} of {len(stock.uses)} weights, which no plain Sequential tells"
+        if lone
+        else ""
+    )
+    return f"{silent} rules about the signal need example inputs: lint(model, inputs), or --input{example}{more}"
 
 
 def _pattern(text: str, rules: Mapping[str, Lint]) -> tuple[str, str]:

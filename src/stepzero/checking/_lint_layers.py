@@ -55,7 +55,7 @@ def wrong_gain(stock: Stock) -> Iterator[Spot]:
 
 def _severity(stock: Stock, count: int) -> Severity:
     """Many such layers in a row matter; a residual stream goes past them."""
-    return "warning" if count >= MANY and not stock.joins else "note"
+    return "warning" if count >= MANY and not stock.skips else "note"
 
 
 def _likewise(stock: Stock, gain: float, count: int) -> str:
@@ -63,7 +63,7 @@ def _likewise(stock: Stock, gain: float, count: int) -> str:
         return ""
     return (
         f", as {count - 1} others do"
-        if stock.joins
+        if stock.skips
         else f"; {count} such layers in a row pass {min(gain**count, 1e99):.2g}"
     )
 

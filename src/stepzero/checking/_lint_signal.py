@@ -45,7 +45,7 @@ def scale(stock: Stock) -> Iterator[Spot]:
     seconds = [
         (name, second)
         for name, node, _, second in _sites(stock)
-        if second > 0 and not _joins_a_larger(stock, node, second)
+        if second > 0 and not _joins_a_larger(stock, node, second) and not (second < 1 and _is_head(stock, node))
     ]
     yield from _lasting(seconds, "output")
 
@@ -63,7 +63,7 @@ def gradients(stock: Stock) -> Iterator[Spot]:
     if len(energies) > sum(1 for _ in _sites(stock)) / 2:  # else normalisations decide, and the rest are gates
         last = energies[-1][1]
         ratios = [(n, e / last) for n, e in reversed(energies)]
-        yield from _lasting(ratios, "gradient", GROWS if stock.joins else BOTH)  # a skip hands gradients on
+        yield from _lasting(ratios, "gradient", GROWS if stock.skips else BOTH)  # a skip hands gradients on
 
 
 def collapse(stock: Stock) -> Iterator[Spot]:
@@ -186,6 +186,16 @@ def _tail(numbers: list[tuple[str, float]], away: Callable[[float], bool]) -> li
     while at and away(numbers[at - 1][1]):
         at -= 1
     return numbers[at:]
+
+
+def _is_head(stock: Stock, node: Node) -> bool:
+    """Say whether an output leaves the model, through data movement at most: a head may start as small as it likes."""
+    assert stock.graph is not None
+    reach = set(node.outputs)
+    for other in stock.graph.nodes[node.id + 1 :]:
+        if other.op in MOVES and not reach.isdisjoint(other.inputs):
+            reach.update(other.outputs)
+    return not reach.isdisjoint(stock.graph.outputs)
 
 
 def _joins_a_larger(stock: Stock, node: Node, second: float) -> bool:

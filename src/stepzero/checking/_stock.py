@@ -75,6 +75,15 @@ class Stock:
                 found.append(node)
         return found
 
+    @cached_property
+    def skips(self) -> bool:
+        """Whether signals go past layers: by a residual join, or side by side with what was made of them (dense nets)."""
+        if self.graph is None:
+            return False
+        values = self.graph.values
+        side_by_side = (n for n in self.graph.nodes if n.op in ("cat", "concat"))
+        return bool(self.joins) or any(sum(values[v].from_input for v in n.inputs) > 1 for n in side_by_side)
+
     def places(self, *kinds: type) -> Iterator[tuple[Holding, Any, str]]:
         """Yield each parameter that a module of these classes holds, with the module and the attribute."""
         for held in self.holdings.values():

@@ -11,7 +11,7 @@ from torch import nn
 
 from stepzero import theory
 from stepzero.errors import StepZeroError
-from stepzero.moments import MOVES, Flow, input_argument, weight_name, weight_sites
+from stepzero.moments import MOVES, Flow, input_argument, weight_argument, weight_name, weight_sites
 from stepzero.network import Graph, Node, canonical_name
 
 if TYPE_CHECKING:
@@ -154,18 +154,20 @@ def uses_in_graph(graph: Graph, flow: Flow, known: Mapping[str, Use], held: Mapp
         name = weight_name(flow, node)
         if name not in held:
             continue
-        use = found.get(name) or _functional(name, node, held[name].shape)
+        use = found.get(name) or _functional(graph, name, node, held[name].shape)
         if use is not None:
             before, gain = _read(graph, x)
             found[name] = replace(use, before=before, gain=gain, normalised=_normalised(graph, readers, node))
     return found
 
 
-def _functional(name: str, node: Node, shape: tuple[int, ...]) -> Use | None:
+def _functional(graph: Graph, name: str, node: Node, shape: tuple[int, ...]) -> Use | None:
     """Return the use of a weight by a plain matrix product; convolutions without a module stay unknown."""
     if len(shape) != 2 or node.op.startswith("conv"):
         return None
-    first = node.op in ("addmm", "mm", "matmul")
+    w = weight_argument(node)
+    turned = w is not None and graph.values[w].shape[-2:] != shape  # x @ w.T reads a weight [out, in]
+    first = node.op in ("addmm", "mm", "matmul") and not turned
     fans = theory.fans(shape, layout="IO") if first else theory.fans(shape)
     return Use(name, node.op, fans, torch_fans(shape), input_first=first)
 
