@@ -49,6 +49,23 @@ def test_a_skewed_argument_brings_its_own_third_moment():
     assert e.mean[0] == pytest.approx(0.7 * 2.0**3)
 
 
+@given(mean=finite, sd=st.floats(0.1, 3.0), kurtosis=st.floats(-1.0, 4.0))
+def test_closed_forms_agree_with_quadrature_for_heavy_tails(mean, sd, kurtosis):
+    m, s = np.array([mean]), np.array([sd])
+    exact, numeric = RELU.expand(m, s, 0.3, kurtosis), expand(relu, (0.0,), m, s, 0.3, kurtosis)
+    np.testing.assert_allclose(exact.coefficients[:, :8], numeric.coefficients[:, :8], atol=1e-9)
+    np.testing.assert_allclose(exact.second, numeric.second, atol=1e-9)
+    np.testing.assert_allclose(exact.slope_second, numeric.slope_second, atol=1e-9)
+
+
+def test_heavy_tails_bring_their_own_fourth_moment():
+    def fourth(x):
+        return x**4, 4 * x**3
+
+    e = expand(fourth, (), np.array([0.0]), np.array([2.0]), 0.0, 1.5)
+    assert e.mean[0] == pytest.approx((3 + 1.5) * 2.0**4)
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.8])
 def test_pairs_of_relu_follow_the_arc_cosine_kernel(rho):
     e = RELU.expand(np.zeros(1), np.ones(1))

@@ -53,7 +53,7 @@ def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
         tap=root.tap,
         stream=root.stream,
         parts=parts,
-        scatter=root.scatter,
+        tails=root.tails,
     )
 
 

@@ -23,24 +23,24 @@ PIECE = 4096  # points that are interpolated at once
 ACCURATE = 1e-8  # largest error of an interpolant between its nodes, relative to the largest value
 
 
-def expand_unique(phi: Pointwise, mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
+def expand_unique(phi: Pointwise, mean: Array, sd: Array, skewness: float = 0.0, kurtosis: float = 0.0) -> Expansion:
     """Expand at each (mean, sd) of a map, given as flat arrays.
 
     A homogeneous φ (ReLU) of centred signals is scaled from one row. Many different rows are interpolated by Chebyshev
     polynomials in (mean, log sd), to 1e-8 as checked between the nodes; where that fails, (mean, sd) is rounded to 2e-4.
     """
     if mean.size <= 4:
-        return phi.expand(mean, sd, skewness)
+        return phi.expand(mean, sd, skewness, kurtosis)
     if sd.min() > 0.0 and _homogeneous(phi.linear) and not mean.any():
-        return _scaled(phi.expand(np.zeros(1), np.ones(1), skewness), sd)
+        return _scaled(phi.expand(np.zeros(1), np.ones(1), skewness, kurtosis), sd)
     if mean.size > FEW:
-        found = _interpolated(lambda m, s: phi.expand(m, s, skewness), mean, sd)
+        found = _interpolated(lambda m, s: phi.expand(m, s, skewness, kurtosis), mean, sd)
         if found is not None:
             return found
     keys, back = np.unique(mean + 1j * sd, return_inverse=True)
     if keys.size > EXACT_ROWS and phi.linear is None:
         keys, back = _rounded(mean, sd)
-    rows = phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag), skewness)
+    rows = phi.expand(np.ascontiguousarray(keys.real), np.ascontiguousarray(keys.imag), skewness, kurtosis)
     return _expansion(_table(rows)[:, back], slopes=rows.slope_coefficients is not None)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stepzero.moments._meetings import Meetings, meetings
 from stepzero.moments._sides import Side, products, side_of
 from stepzero.moments._signal import ranked
 
@@ -147,16 +148,18 @@ class Geometry:
         uses = self._frequencies(torch.ones((1, 1, *self.space), dtype=torch.float64))
         return float(uses.sum() ** 2 / uses.square().sum())
 
-    def overlap(self) -> tuple[float, float]:
-        """Return the input places that two outputs share, over taps²: neighbours, and any two on average."""
-        taps, sides, everywhere = prod(self.taps.shape[2:]), [], 1.0
-        for k, s, n in zip(self.taps.shape[2:], self.stride, self.out_space, strict=True):
-            lag = (torch.arange(n)[:, None] - torch.arange(n)).abs() * s
-            common = (k - lag).clamp_min(0).to(torch.float64)
-            everywhere *= float(common.mean()) * n
-            sides += [float(common[0, 1]) / k] if n > 1 else []
-        near = sum(sides) / max(1, len(sides))
-        return near / taps, (everywhere - taps) / taps**2 / max(1, prod(self.out_space) - 1)
+    def meetings(self) -> Meetings:
+        """Return what two outputs of a convolution share: weights, and inputs read by different weights."""
+        padding, dilation = (self._options.get(name, fill) for name, fill in (("padding", 0), ("dilation", 1)))
+
+        def option(value: Any, d: int) -> Any:
+            return value[d if len(value) > 1 else 0] if isinstance(value, (list, tuple)) else value
+
+        axes = [
+            (self.space[d], k, self.stride[d], option(padding, d), option(dilation, d), self.out_space[d])
+            for d, k in enumerate(self.taps.shape[2:])
+        ]
+        return meetings(axes).over(self.shape[1] // self.groups)
 
     def _frequencies(self, s: Tensor) -> Tensor:
         """Return Σ_o s(o + t) for each tap t, weighed like the tap, shape (*kernel)."""

@@ -15,7 +15,7 @@ from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._activations import KINKS
 from stepzero.moments._call import Call, tensor64
-from stepzero.moments._signal import Knob, Moments, Part, Scatter, Signal, constant, placed, widen
+from stepzero.moments._signal import Knob, Moments, Part, Signal, Tails, constant, placed, widen
 from stepzero.moments._stream import Stream
 from stepzero.moments._weights import without_mean
 from stepzero.network import Ref
@@ -163,7 +163,7 @@ def multiply(call: Call, a: Signal, b: Signal) -> Signal:
 
 class _Shape(TypedDict, total=False):
     stream: Stream
-    scatter: Scatter
+    tails: Tails
     parts: list[Part]
 
 
@@ -171,10 +171,10 @@ def _product_shape(a: Signal, b: Signal) -> _Shape:
     """A signal times a number or a scale parameter keeps its shape; other products are taken as symmetric."""
     for x, factor in ((a, b), (b, a)):
         steady, square = factor.average(factor.mean), factor.average(factor.second)
-        if (any(x.stream) or x.parts or any(x.scatter)) and abs(steady) > 0.99 * square**0.5:
+        if (any(x.stream) or x.parts or any(x.tails)) and abs(steady) > 0.99 * square**0.5:
             parts = [Part(p.change.times(square), p.mean * steady, p.variance * square) for p in x.parts]
             parts = parts if factor.tangent is None else []
-            return {"stream": x.stream.times(steady), "scatter": x.scatter, "parts": parts}
+            return {"stream": x.stream.times(steady), "tails": x.tails, "parts": parts}
     return {}
 
 

@@ -20,6 +20,7 @@ from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._joins import add, multiply
 from stepzero.moments._members import Members
 from stepzero.moments._signal import Moments, Part, Signal, widen
+from stepzero.moments._tails import of_norm
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
 
 
@@ -78,9 +79,18 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
     """
     first, group = runs_of(x) if 1 not in dims else (None, None)
     if first is None or group is None:
-        return _normalised(x, dims, eps, centre)
+        return _with_tails(_normalised(x, dims, eps, centre), x, dims, centre)
     few = _normalised(one_of_each(x, first, group), dims, eps, centre)
-    return Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), stream=few.stream, scatter=x.scatter)
+    y = Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), stream=few.stream)
+    return _with_tails(y, x, dims, centre)
+
+
+def _with_tails(y: Signal, x: Signal, dims: Sequence[int], centre: bool) -> Signal:
+    """Give the output its tails: where channels are normalised one by one, their squares add to a constant."""
+    members = Members.of(x, dims)
+    alone = centre and members.channels == 1 and members.places * members.inputs > 1
+    y.tails = of_norm(x, y.moments, members.places, members.inputs) if alone else x.tails
+    return y
 
 
 def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
@@ -97,7 +107,7 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
     shrunk = float(scale.mean())
     stream = x.stream.times(shrunk**0.5)
     if x.tangent is None:
-        return Signal(x.shape, x.roles, y, stream=stream, scatter=x.scatter)
+        return Signal(x.shape, x.roles, y, stream=stream)
 
     def through(change: Moments) -> Moments:
         change = change.ranked(len(x.shape))
@@ -108,7 +118,7 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
 
     change, parts = _uneven(x) if members.channels == 1 else (x.tangent, [])
     parts = [Part(through(p.change), p.mean * shrunk**0.5, p.variance * shrunk) for p in parts]
-    return Signal(x.shape, x.roles, y, through(change), stream=stream, scatter=x.scatter, parts=parts)
+    return Signal(x.shape, x.roles, y, through(change), stream=stream, parts=parts)
 
 
 def _uneven(x: Signal) -> tuple[Moments, list[Part]]:

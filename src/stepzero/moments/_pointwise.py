@@ -18,8 +18,9 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import tensor64
 from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._expansions import expand_unique
-from stepzero.moments._signal import Moments, Part, Signal, Source
-from stepzero.moments._stream import limited, stream_of
+from stepzero.moments._signal import Moments, Part, Signal, Source, Tails
+from stepzero.moments._stream import bearable, limited, stream_of
+from stepzero.moments._tails import in_units_of_all
 from stepzero.theory._hermite import Expansion, PiecewiseLinear, curvature, expand, pair
 
 Array = NDArray[np.float64]
@@ -44,14 +45,14 @@ class Pointwise:
             (slope,) = torch.autograd.grad(y.sum(), z) if y.requires_grad else (torch.zeros_like(z),)
         return y.detach().expand_as(z).numpy(), slope.numpy()
 
-    def expand(self, mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
+    def expand(self, mean: Array, sd: Array, skewness: float = 0.0, kurtosis: float = 0.0) -> Expansion:
         """Return its Hermite expansion at each (mean, sd)."""
         if self.linear is None:
-            return expand(self, self.kinks, mean, sd, skewness)
-        result = self.linear.expand(mean, sd, skewness)
+            return expand(self, self.kinks, mean, sd, skewness, kurtosis)
+        result = self.linear.expand(mean, sd, skewness, kurtosis)
         if not self.slope_spread:
             return result
-        negative = PiecewiseLinear(0.0, 1.0, (0.0,), (-1.0,)).expand(mean, sd, skewness)
+        negative = PiecewiseLinear(0.0, 1.0, (0.0,), (-1.0,)).expand(mean, sd, skewness, kurtosis)
         return Expansion(
             result.coefficients,
             result.second + self.slope_spread * negative.second,
@@ -101,34 +102,35 @@ def evaluate(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
     """
     quiet = np.errstate(over="ignore", invalid="ignore")  # a signal that explodes is told of where it meets a weight
     with torch.enable_grad(), quiet:  # whoever reads first may be measuring without
+        tails = in_units_of_all(root)
         first, group = runs_of(root)
         if first is None:
-            return _evaluated(root, phi)
-        few, change = _evaluated(one_of_each(root, first, group), phi)
+            return _evaluated(root, phi, tails)
+        few, change = _evaluated(one_of_each(root, first, group), phi, tails)
         return spread(few, group), None if change is None else spread(change, group)
 
 
-def _evaluated(root: Signal, phi: Pointwise) -> tuple[Moments, Moments | None]:
-    pairs = _Pairs(root)
-    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness))
+def _evaluated(root: Signal, phi: Pointwise, tails: Tails) -> tuple[Moments, Moments | None]:
+    pairs = _Pairs(root, tails)
+    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness), pairs.kurtosis)
     shape = pairs.mean.shape
     moments = pairs.moments(e.coefficients.reshape(*shape, -1), e.second.reshape(shape))
     if root.tangent is None:
         return moments, None
     if not root.parts:
         return moments, pairs.through(e, root.tangent)
-    return moments, _added([_part_through(root, phi, part) for part in root.parts])
+    return moments, _added([_part_through(root, phi, part, tails) for part in root.parts])
 
 
-def _part_through(root: Signal, phi: Pointwise, part: Part) -> Moments:
+def _part_through(root: Signal, phi: Pointwise, part: Part, tails: Tails) -> Moments:
     """Pass a change through φ where it lives: E[φ'²] at the mean and variance that the sum has there."""
     m, shift = root.moments, part.mean
     common = 2 * shift * m.mean + shift**2
     least = 0.01 * (m.second - m.mean**2)
     variance = torch.maximum(m.second - m.mean**2 + part.variance, least)
     there = Moments(m.mean + shift, variance + (m.mean + shift) ** 2, *(t + common for t in m[2:]))
-    pairs = _Pairs(Signal(root.shape, root.roles, there))
-    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness))
+    pairs = _Pairs(Signal(root.shape, root.roles, there), tails)
+    e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness), pairs.kurtosis)
     return pairs.through(e, part.change)
 
 
@@ -143,10 +145,11 @@ def _added(changes: Sequence[Moments]) -> Moments:
 class _Pairs:
     """A Gaussian signal as NumPy arrays, with the correlations that its pair moments mean."""
 
-    def __init__(self, root: Signal) -> None:
+    def __init__(self, root: Signal, tails: Tails) -> None:
         m = root.moments
         mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
-        self.m, self.roles, self.scatter = m, root.roles, root.scatter
+        self.m, self.roles, self.tails = m, root.roles, tails
+        self.kurtosis = bearable(self.tails.own)
         self.mean: Array = mean.numpy()
         self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
         self._far = tuple(_average_places(t[..., None], root.roles)[..., 0] for t in (self.mean, self.sd))
@@ -162,19 +165,20 @@ class _Pairs:
                 done[key] = torch.as_tensor(pair(a, far if apart else a, self.rho(t, apart)))
             return done[key]
 
-        near, elsewhere = paired(m.near, False), paired(m.elsewhere, True)
-        if self.scatter.near:
-            near = near + self.scatter.near * torch.from_numpy(curvature(a, a, self.rho(m.near, False)))
-        if self.scatter.elsewhere:
-            more = curvature(a, np.broadcast_to(far, a.shape), self.rho(m.elsewhere, True))
-            elsewhere = elsewhere + self.scatter.elsewhere * torch.from_numpy(more)
+        def strayed(t: Tensor, apart: bool, excess: float) -> Tensor:
+            if not excess:
+                return paired(t, apart)
+            other = np.broadcast_to(far, a.shape) if apart else a
+            return paired(t, apart) + excess / 2.0 * torch.from_numpy(curvature(a, other, self.rho(t, apart)))
+
+        _, near, elsewhere, across, apart = self.tails
         return Moments(
             torch.from_numpy(np.ascontiguousarray(a[..., 0])),
             torch.from_numpy(second),
-            near,
-            elsewhere,
-            paired(m.across, False),
-            paired(m.apart, True),
+            strayed(m.near, False, near),
+            strayed(m.elsewhere, True, elsewhere),
+            paired(m.across, False) if m.across is m.second else strayed(m.across, False, across),
+            strayed(m.apart, True, apart),
         )
 
     def through(self, e: Expansion, change: Moments) -> Moments:

@@ -165,9 +165,9 @@ class _Walk:
         own = Moments(nothing, tap, *(nothing,) * 4)
         tangent = summed([(signal.tangent, 1.0), (own, 1.0)])
         parts = [*signal.parts, Part(own, 0.0, 0.0)] if signal.parts else []
-        few, scatter = signal.unevenness, signal.scatter
+        few, tails = signal.unevenness, signal.tails
         return Signal(
-            signal.shape, signal.roles, signal.moments, tangent, unevenness=few, tap=tap, parts=parts, scatter=scatter
+            signal.shape, signal.roles, signal.moments, tangent, unevenness=few, tap=tap, parts=parts, tails=tails
         )
 
 

@@ -71,11 +71,18 @@ class Source:
     shape: Callable[[Signal, Pointwise], Stream]
 
 
-class Scatter(NamedTuple):
-    """Variance over channels of the correlation with another place: few weights give each channel its own."""
+class Tails(NamedTuple):
+    """What E[x² x'²] exceeds a Gaussian's 1 + 2ρ² by, for each kind of pair, in units of the variance within a channel squared.
 
+    Where few weights make a channel, each has a variance and correlations of its own, and its distribution keeps much
+    of the shape of its inputs; where a norm divides by the variance of few members, their squares add to a constant.
+    """
+
+    own: float = 0.0  # with itself: the excess kurtosis
     near: float = 0.0
     elsewhere: float = 0.0
+    across: float = 0.0
+    apart: float = 0.0
 
 
 class Part(NamedTuple):
@@ -96,7 +103,7 @@ class Signal:
     """
 
     __slots__ = (
-        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "scatter", "shape", "source", "tap",
+        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "shape", "source", "tails", "tap",
         "unevenness",
     )  # fmt: skip
 
@@ -115,7 +122,7 @@ class Signal:
         tap: Tensor | None = None,
         stream: Stream = Stream(),  # noqa: B008
         parts: Sequence[Part] = (),
-        scatter: Scatter = Scatter(),  # noqa: B008
+        tails: Tails = Tails(),  # noqa: B008
         rows: Rows | None = None,
     ) -> None:
         self.shape = tuple(shape)
@@ -129,7 +136,7 @@ class Signal:
         self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
         self.tap = tap  # the tap on this very signal, if it is a weight op's output
         self.rows = rows  # of a softmax
-        self.scatter = scatter
+        self.tails = tails
         self.parts = tuple(parts)  # of the tangent, where a sum's operands let changes live at places of their own
         self._stream = None if source is not None else stream
 
@@ -236,7 +243,9 @@ def placed(x: Signal, roles: R.Roles) -> Signal:
     if x.known is None or x.tangent is not None or x.known.numel() == 1 or len(x.shape) > len(roles):
         return x
     own = roles[len(roles) - len(x.shape) :]
-    return constant(x.known.expand(x.shape), tuple(R.resize(a, n) if n > 1 else () for a, n in zip(own, x.shape, strict=True)))
+    return constant(
+        x.known.expand(x.shape), tuple(R.resize(a, n) if n > 1 else () for a, n in zip(own, x.shape, strict=True))
+    )
 
 
 def lean(t: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 MOST_SKEWED = 1.5  # beyond, a density with one term for the skewness turns negative in its bulk
+HEAVIEST = 4.0  # the same for the kurtosis
 
 
 class Stream(NamedTuple):
@@ -29,29 +30,32 @@ class Stream(NamedTuple):
     skewness: float = 0.0  # E[(y - E[y])³] / Var[y]^1.5
     live_mean: float = 0.0  # E[y φ'²] / E[φ'²] - E[y]: the mean where a small change lives, less the mean
     live_variance: float = 0.0  # Var[y] with weights φ'², less Var[y]
+    kurtosis: float = 0.0  # E[(y - E[y])⁴] / Var[y]² - 3
 
     def times(self, factor: float) -> Stream:
         """Return the shape of y·factor (adding a number changes nothing)."""
         sign = math.copysign(1.0, factor)
-        return Stream(sign * self.skewness, factor * self.live_mean, factor**2 * self.live_variance)
+        return Stream(sign * self.skewness, factor * self.live_mean, factor**2 * self.live_variance, self.kurtosis)
 
 
 def stream_of(root: Signal, phi: Pointwise) -> Stream:
     """Return the shape of φ(root): its raw moments, alone and weighted by φ'²."""
-    mean, sd, skewness = root.average(root.mean), max(0.0, root.variance) ** 0.5, limited(root.skewness)
+    mean, sd = root.average(root.mean), max(0.0, root.variance) ** 0.5
+    skewness, kurtosis = limited(root.skewness), bearable(root.tails.own)
     if not sd:
         return Stream()
 
     def average(power: int, weighted: bool) -> float:
         f = Power(phi, power, weighted)
-        return float(expand(f, phi.kinks, np.array([mean]), np.array([sd]), skewness).mean[0])
+        return float(expand(f, phi.kinks, np.array([mean]), np.array([sd]), skewness, kurtosis).mean[0])
 
-    m1, m2, m3 = (average(n, False) for n in (1, 2, 3))
+    m1, m2, m3, m4 = (average(n, False) for n in (1, 2, 3, 4))
+    skewed, heavy = skewness_of(m1, m2, m3), kurtosis_of(m1, m2, m3, m4)
     live, w1, w2 = (average(n, True) for n in (0, 1, 2))
     if live <= 0.0:
-        return Stream(skewness_of(m1, m2, m3))
+        return Stream(skewed, kurtosis=heavy)
     w1, w2 = w1 / live, w2 / live
-    return Stream(skewness_of(m1, m2, m3), w1 - m1, (w2 - w1**2) - (m2 - m1**2))
+    return Stream(skewed, w1 - m1, (w2 - w1**2) - (m2 - m1**2), heavy)
 
 
 def skewness_of(m1: float, m2: float, m3: float) -> float:
@@ -60,9 +64,22 @@ def skewness_of(m1: float, m2: float, m3: float) -> float:
     return (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5 if variance > 1e-12 * m2 else 0.0
 
 
+def kurtosis_of(m1: float, m2: float, m3: float, m4: float) -> float:
+    """Return the excess kurtosis that four raw moments mean."""
+    variance = m2 - m1**2
+    if variance <= 1e-12 * m2:
+        return 0.0
+    return (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / variance**2 - 3.0
+
+
 def limited(skewness: float) -> float:
     """Return a skewness that one term of the Gram-Charlier series can bear."""
     return min(max(skewness, -MOST_SKEWED), MOST_SKEWED)
+
+
+def bearable(kurtosis: float) -> float:
+    """Return a kurtosis that one term of the series can bear."""
+    return min(max(kurtosis, -HEAVIEST / 2), HEAVIEST)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from torch import Tensor
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Load
 from stepzero.moments._geometry import Geometry
-from stepzero.moments._signal import Moments, Part, Scatter, Signal, ranked
+from stepzero.moments._meetings import Meetings
+from stepzero.moments._signal import Moments, Part, Signal, Tails, ranked
+from stepzero.moments._tails import of_weights
 from stepzero.network import Node, Ref
 from stepzero.theory._extremes import mean_inverse
 
@@ -34,7 +36,7 @@ class Operator:
     roles: R.Roles
     fold: Callable[[Tensor], Tensor] = lambda t: t  # map → the same with channels averaged that an output meets alike
     taps: Callable[[], float] = lambda: 1.0  # kernel positions, counted by how often they meet an input
-    overlap: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)  # of two outputs' windows: see Geometry
+    meetings: Callable[[], Meetings] | None = None  # what two outputs have in common, per input channel
 
 
 def weighted(call: Call) -> Signal:
@@ -58,7 +60,7 @@ def weighted(call: Call) -> Signal:
         moments = weight(m, profile=m.second)
     tangent = None if x.tangent is None else weight(x.tangent.each(weight.fold), profile=None)
     y = Signal(
-        call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan), scatter=_scatter(w, op, fan),
+        call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan), tails=_tails(x, w, op, fan),
         parts=_livelier(x, w, moments, tangent, fan),
     )  # fmt: skip
     bias = call.signal("bias") if "bias" in call.node.arguments else call.signal("self")
@@ -178,11 +180,11 @@ def _livelier(x: Signal, w: Signal, y: Moments, change: Moments | None, fan: flo
     return [Part(change, 0.0, share * float((y.second - y.mean**2).mean()))]
 
 
-def _scatter(w: Signal, op: Operator, fan: float) -> Scatter:
-    """Return Var[ρ_c] for ρ_c = Σ w_t w_(t+lag) / Σ w² of one channel's few weights, for a white input: overlap/fan."""
-    if w.known is not None or len(w.shape) < 3 or fan >= 200.0:
-        return Scatter()
-    return Scatter(*(share / w.shape[1] for share in op.overlap()))
+def _tails(x: Signal, w: Signal, op: Operator, fan: float) -> Tails:
+    """Return how an output's squares stray together where its weights are few."""
+    if w.known is not None or op.meetings is None or not 0.0 < fan < 200.0:
+        return Tails()
+    return of_weights(x, op.meetings())
 
 
 def _biased(y: Signal, bias: Signal, axis: int) -> Signal:
@@ -195,7 +197,7 @@ def _biased(y: Signal, bias: Signal, axis: int) -> Signal:
     m = y.moments
     cross = 2 * m.mean * mean
     shifted = Moments(m.mean + mean, *(t + second + cross for t in m[1:]))
-    return Signal(y.shape, y.roles, shifted, y.tangent, unevenness=y.unevenness, scatter=y.scatter, parts=y.parts)
+    return Signal(y.shape, y.roles, shifted, y.tangent, unevenness=y.unevenness, tails=y.tails, parts=y.parts)
 
 
 def linear(call: Call, x: Signal, w: Signal) -> Operator:
@@ -228,7 +230,6 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     g = Geometry(call.op, call.node.arguments, x.shape, call.shape, taps)
     roles = R.replaced(x.roles, call.shape, range(2, len(x.shape)), "position")
     roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
-    transposed = g.transposed and max(g.stride) > 1  # neighbours use different taps
     return Operator(
         g.variance,
         g.shared,
@@ -238,7 +239,7 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
         roles,
         g.fold,
         g.taps_in_use,
-        *(() if transposed else (g.overlap,)),
+        None if g.transposed else g.meetings,
     )
 
 

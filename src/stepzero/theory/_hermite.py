@@ -4,9 +4,10 @@ With x = m + s·z and x' = m' + s'·z', corr(z, z') = ρ, and a_n = E[φ(m + s·
 Hermite polynomials h_n, Mehler's formula gives E[φ(x) φ(x')] = Σ_n a_n a'_n ρⁿ: one row of coefficients
 answers for every correlation (Daniely, Frostig & Singer 2016, §4 "dual activation").
 
-A skewed x enters by the first term of its Gram-Charlier series: the density of z is n(z)·(1 + γ/6·He₃(z)) for
-skewness γ (Kendall & Stuart, The Advanced Theory of Statistics, vol. 1, §6.17). E[φ], E[φ²], E[φ'²] and E[φ'] take
-it over; coefficients from the second on, which matter at high correlations only, are those of the Gaussian.
+An x that is no Gaussian enters by the first terms of its Gram-Charlier series: the density of z is
+n(z)·(1 + γ/6·He₃(z) + κ/24·He₄(z)) for skewness γ and excess kurtosis κ (Kendall & Stuart, The Advanced Theory of
+Statistics, vol. 1, §6.17). E[φ], E[φ²], E[φ'²] and E[φ'] take it over (the last γ alone); coefficients from the
+second on, which matter at high correlations only, are those of the Gaussian.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ValueAndSlope = Callable[[Array], tuple[Array, Array]]
 
 ORDER = 24  # coefficients beyond are gathered in the last one
 SQRT6 = 6.0**0.5  # He₃ = √6·h_3
+SQRT24 = 24.0**0.5  # He₄ = √24·h_4
 REACH = 9.0  # standard deviations; the Gaussian mass beyond is 2e-19
 
 
@@ -76,15 +78,15 @@ class PiecewiseLinear:
             y = y + bend * np.maximum(x - kink, 0.0)
         return y
 
-    def expand(self, mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
+    def expand(self, mean: Array, sd: Array, skewness: float = 0.0, kurtosis: float = 0.0) -> Expansion:
         """Return the expansion at each (mean, sd), in closed form."""
         a = np.zeros((mean.size, ORDER + 1))
         a[:, 0] = self.intercept + self.slope * mean
         a[:, 1] = self.slope * sd
         for kink, bend in zip(self.kinks, self.bends, strict=True):
             a += bend * _relu_coefficients(mean - kink, sd)
-        second, slope_second = self._seconds(mean, sd, skewness)
-        return _closed(_skewed(a, skewness), second, slope_second)
+        second, slope_second = self._seconds(mean, sd, skewness, kurtosis)
+        return _closed(_shaped(a, skewness, kurtosis), second, slope_second)
 
     def of_affine(self, scale: float, shift: float) -> PiecewiseLinear:
         """Return x ↦ φ(scale·x + shift)."""
@@ -97,14 +99,14 @@ class PiecewiseLinear:
         kinks = tuple((kink - shift) / scale for kink in self.kinks)
         return PiecewiseLinear(intercept, slope, kinks, tuple(bend * abs(scale) for bend in self.bends))
 
-    def _seconds(self, mean: Array, sd: Array, skewness: float) -> tuple[Array, Array]:
+    def _seconds(self, mean: Array, sd: Array, skewness: float, kurtosis: float) -> tuple[Array, Array]:
         """E[φ²] and E[φ'²] as sums over the linear pieces."""
         order = np.argsort(self.kinks)
         kinks = np.array(self.kinks)[order]
         slopes = self.slope + np.concatenate([[0.0], np.cumsum(np.array(self.bends)[order])])
         starts = self.intercept - np.concatenate([[0.0], np.cumsum(np.array(self.bends)[order] * kinks)])
         bounds = np.concatenate([[-np.inf], kinks, [np.inf]])
-        below = [_partial_moments(bound, mean, sd, skewness) for bound in bounds]
+        below = [_partial_moments(bound, mean, sd, skewness, kurtosis) for bound in bounds]
         second, slope_second = np.zeros_like(mean), np.zeros_like(mean)
         for left, right, slope, start in zip(below[:-1], below[1:], slopes, starts, strict=True):
             p0, p1, p2 = (r - q for q, r in zip(left, right, strict=True))
@@ -113,7 +115,14 @@ class PiecewiseLinear:
         return second, slope_second
 
 
-def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array, skewness: float = 0.0) -> Expansion:
+def expand(
+    phi: ValueAndSlope,
+    kinks: tuple[float, ...],
+    mean: Array,
+    sd: Array,
+    skewness: float = 0.0,
+    kurtosis: float = 0.0,
+) -> Expansion:
     """Return the expansion of any pointwise function by quadrature on panels cut at its kinks.
 
     Args:
@@ -122,6 +131,7 @@ def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array,
         mean: Shape (rows,).
         sd: Standard deviations, shape (rows,), ≥ 0.
         skewness: Third central moment over sd³, the same for all rows.
+        kurtosis: Fourth central moment over sd⁴, less 3.
 
     A row whose mean is positive and whose Gaussian reaches where φ is not defined is taken as positive (lognormal).
     """
@@ -135,13 +145,13 @@ def expand(phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array,
         value[undefined], slope[undefined] = _of_positive(phi, mean[undefined], sd[undefined], z[undefined])
     mass = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
     h = _polynomials(z, ORDER)
-    true = mass * (1.0 + skewness / SQRT6 * h[3])
+    true = mass * (1.0 + skewness / SQRT6 * h[3] + kurtosis / SQRT24 * h[4])
     second, slope_second = np.sum(true * value**2, axis=1), np.sum(true * slope**2, axis=1)
-    e = _closed(_skewed(_project(mass * value, h), skewness), second, slope_second)
+    e = _closed(_shaped(_project(mass * value, h), skewness, kurtosis), second, slope_second)
     if not kinks:
         return e
     d = _project(mass * slope, h)
-    d[:, 0] += skewness / SQRT6 * d[:, 3]
+    d[:, 0] += skewness / SQRT6 * d[:, 3] + kurtosis / SQRT24 * d[:, 4]
     return replace(e, slope_coefficients=_closed(d, slope_second, slope_second).coefficients)
 
 
@@ -190,11 +200,13 @@ def _closed(a: Array, second: Array, slope_second: Array) -> Expansion:
     return Expansion(a, second, slope_second)
 
 
-def _skewed(a: Array, skewness: float) -> Array:
-    """Correct E[φ] = a_0 and s·E[φ'] = a_1 for a skewed argument."""
+def _shaped(a: Array, skewness: float, kurtosis: float) -> Array:
+    """Correct E[φ] = a_0 and s·E[φ'] = a_1 for an argument that is no Gaussian."""
     if skewness:
         a[:, 0] += skewness / SQRT6 * a[:, 3]
         a[:, 1] += skewness * SQRT6 / 3.0 * a[:, 4]
+    if kurtosis:
+        a[:, 0] += kurtosis / SQRT24 * a[:, 4]
     return a
 
 
@@ -219,8 +231,10 @@ def _relu_coefficients(mean: Array, sd: Array) -> Array:
     return a
 
 
-def _partial_moments(bound: float, mean: Array, sd: Array, skewness: float) -> tuple[Array, Array, Array]:
-    """E[1], E[x] and E[x²] over x < bound, for x of this mean, sd and skewness."""
+def _partial_moments(
+    bound: float, mean: Array, sd: Array, skewness: float, kurtosis: float
+) -> tuple[Array, Array, Array]:
+    """E[1], E[x] and E[x²] over x < bound, for x of this mean, sd, skewness and kurtosis."""
     if np.isinf(bound):
         full = float(bound > 0)
         return np.full_like(mean, full), full * mean, full * (mean**2 + sd**2)
@@ -228,9 +242,15 @@ def _partial_moments(bound: float, mean: Array, sd: Array, skewness: float) -> t
     bell = np.exp(-0.5 * t * t) / np.sqrt(2.0 * np.pi)
     p0 = ndtr(t)
     p1, p2 = mean * p0 - sd * bell, (mean**2 + sd**2) * p0 - sd * (mean + bound) * bell
-    if not skewness:
-        return p0, p1, p2
-    he2, he3, he4 = t * t - 1.0, t**3 - 3.0 * t, t**4 - 6.0 * t * t + 3.0  # -∫ z^k He₃ n dz from -∞ to t, over n(t)
-    k0, k1, k2 = he2, he3 + 3.0 * t, he4 + 7.0 * he2 + 6.0
-    c = -skewness / 6.0 * bell
-    return p0 + c * k0, p1 + c * (mean * k0 + sd * k1), p2 + c * (mean**2 * k0 + 2.0 * mean * sd * k1 + sd**2 * k2)
+    he2, he3, he4 = t * t - 1.0, t**3 - 3.0 * t, t**4 - 6.0 * t * t + 3.0
+    he5 = t**5 - 10.0 * t**3 + 15.0 * t
+    terms = (  # -∫ z^k He_n(z) n(z) dz from -∞ to t, over n(t), for k = 0, 1, 2
+        (skewness / 6.0, he2, he3 + 3.0 * t, he4 + 7.0 * he2 + 6.0),
+        (kurtosis / 24.0, he3, he4 + 4.0 * he2, he5 + 9.0 * he3 + 12.0 * t),
+    )
+    for share, k0, k1, k2 in terms:
+        if share:
+            c = -share * bell
+            p0, p1 = p0 + c * k0, p1 + c * (mean * k0 + sd * k1)
+            p2 = p2 + c * (mean**2 * k0 + 2.0 * mean * sd * k1 + sd**2 * k2)
+    return p0, p1, p2
