@@ -119,3 +119,23 @@ def test_moments_of_one_tensor_are_moved_once():
     Moments(*(one,) * 6).each(lambda t: seen.append(t) or t)
     assert len(seen) == 1
     assert Signal((2, 3), R.guess((2, 3)), Moments(*(one,) * 6)).average(one) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        (lambda t: t.reshape(1, 6, 4, 2), (1, 6, 1, 1)),
+        (lambda t: t.transpose(1, 2), (1, 1, 6)),
+        (lambda t: t[:, 1:4], (1, 3, 1)),
+        (lambda t: t.unbind(2)[3], (1, 6)),
+    ],
+)
+def test_axes_on_which_nothing_changes_are_not_written_out(op, shape):
+    graph = capture(Of(op), torch.randn(1, 6, 8))
+    second = torch.arange(1.0, 7.0, dtype=torch.float64).reshape(1, 6, 1)
+    nothing = torch.zeros(1, 1, 1, dtype=torch.float64)
+    (name,) = graph.inputs
+    found = propagate(graph, {name: Moments(nothing, second, *(nothing,) * 4)}, {}).signals[graph.outputs[0]].second
+    right = op(second.expand(1, 6, 8))
+    torch.testing.assert_close(found.expand(right.shape), right)
+    assert found.shape == shape

@@ -116,7 +116,8 @@ def _transform(n: int) -> Array:
 def _basis(x: Array, sizes: Sequence[int]) -> Array:
     """Products of Chebyshev polynomials at points of shape (2, n), one row for each pair of orders."""
     first, second = (_polynomials(v, n) for v, n in zip(x, sizes, strict=True))
-    return np.asarray((first[:, None] * second[None]).reshape(-1, x.shape[1]))
+    rows: Array = (first[:, None] * second[None]).reshape(-1, x.shape[1])
+    return rows
 
 
 def _polynomials(x: Array, n: int) -> Array:
@@ -155,7 +156,7 @@ def _scales(table: Array, slopes: bool) -> Array:
     second, slope = table[ORDER + 1], table[ORDER + 2]
     scales = [np.sqrt(second)] * ORDER + [second, second, slope]
     scales += [np.sqrt(slope)] * ORDER + [slope] if slopes else []
-    return np.maximum(np.stack(scales), 1e-300)
+    return np.asarray(np.maximum(np.stack(scales), 1e-300))
 
 
 def _rounded(mean: Array, sd: Array) -> tuple[NDArray[np.complex128], NDArray[np.intp]]:

@@ -170,7 +170,7 @@ class _Expanded:
 
     def skewness(self) -> float:
         """Skewness of the pooled map at its average window."""
-        powers = (Power(self._phi, n, weighted=False) for n in (1, 2, 3))
+        powers = (Power(self._phi, n) for n in (1, 2, 3))
         m1, m2, m3 = (float(expand_maximum(f, self._phi.kinks, *self._typical).mean[0]) for f in powers)
         return skewness_of(m1, m2, m3)
 

@@ -12,9 +12,12 @@ from torch import Tensor
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
-from stepzero.moments._signal import Moments, Signal, lean
+from stepzero.moments._signal import Moments, Signal, lean, ranked
 
 Roling = Callable[[Call, Signal], R.Roles]
+ALONG = frozenset(
+    ("select", "unbind", "slice", "narrow", "chunk", "split", "split_with_sizes")
+)  # ops along `dim` alone
 PADS = frozenset(("pad", "constant_pad_nd", "im2col"))  # moves that put zeros in
 
 
@@ -61,7 +64,7 @@ def moved(call: Call, x: Signal, roles: Roling) -> list[Signal]:
             return [t.reshape((1,) * len(shape)) for shape in call.shapes]
         if roles is reshaped:
             return [_reshaped(x, t, call.shape)]
-        return listed(call.run(**{call.main: x.full(t)}))
+        return listed(call.run(**{call.main: _written(call, x, t, roles)}))
 
     with torch.no_grad():
         moments = _columns(x.moments, lambda t: [trimmed(part) for part in run(t)])
@@ -89,11 +92,30 @@ def _fitted(axes: R.Roles, shape: Sequence[int]) -> R.Roles:
     return tuple(R.resize(axis, n) for axis, n in zip(axes, shape, strict=True))
 
 
+def _written(call: Call, x: Signal, t: Tensor, roles: Roling) -> Tensor:
+    """Write out the axes that the op looks at: none of a permutation, its own of an op along one axis, otherwise all."""
+    if roles is permuted:
+        return ranked(t, len(x.shape))
+    d = call.argument("dim")
+    if call.op not in ALONG or not isinstance(d, int):
+        return x.full(t)
+    t, d = ranked(t, len(x.shape)), d % len(x.shape)
+    return t.expand(*t.shape[:d], x.shape[d], *t.shape[d + 1 :])
+
+
 def _reshaped(x: Signal, t: Tensor, shape: Sequence[int]) -> Tensor:
-    """Reshape a lean tensor; inputs that are alike stay one if the batch axis survives."""
-    if t.dim() == len(x.shape) and t.shape[0] == 1 and len(shape) > 1 and shape[0] == x.shape[0]:
-        return t.expand(1, *x.shape[1:]).reshape(1, *shape[1:])
-    return x.full(t).reshape(tuple(shape))
+    """Reshape a lean tensor; axes that are merged or split stay of size 1 where all of them are."""
+    t = ranked(t, len(x.shape))
+    sizes: list[int] = []
+    for old, new in R.matched(x.shape, shape):
+        full, have = x.shape[old], t.shape[old]
+        if prod(have) == 1:
+            sizes += [1] * (new.stop - new.start)
+            continue
+        sizes += shape[new]
+        if full != have:
+            t = t.expand(*t.shape[: old.start], *full, *t.shape[old.stop :])
+    return t.reshape(sizes)
 
 
 def listed(result: Any) -> list[Tensor]:

@@ -69,6 +69,20 @@ def _take(stack: list[Factor], size: int) -> Axis:
     return tuple(axis)
 
 
+def matched(before: Sequence[int], after: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Pair the axes of a row-major reshape: the shortest runs of axes that hold the same elements on both sides."""
+    found, i, j = [], 0, 0
+    while i < len(before) or j < len(after):
+        start, left, right = (i, j), 1, 1
+        while left != right or (i, j) == start:
+            if j == len(after) or (i < len(before) and left <= right):
+                left, i = left * before[i], i + 1
+            else:
+                right, j = right * after[j], j + 1
+        found.append((slice(start[0], i), slice(start[1], j)))
+    return found
+
+
 def replaced(roles: Roles, shape: Sequence[int], dims: Sequence[int], role: Role) -> Roles:
     """Return the roles of an op that gives some axes new members of one role."""
     return tuple(single(n, role) if d in dims else axis for d, (axis, n) in enumerate(zip(roles, shape, strict=True)))

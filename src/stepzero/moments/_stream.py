@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stepzero.theory._hermite import ValueAndSlope, expand
+from stepzero.theory._hermite import ValueAndSlope, quadrature
 
 if TYPE_CHECKING:
     from stepzero.moments._pointwise import Pointwise
@@ -45,6 +45,7 @@ def stream_of(root: Signal, phi: Pointwise) -> Stream:
     if not sd:
         return Stream()
 
+<<<<<<< Updated upstream
     def average(power: int, weighted: bool) -> float:
         f = Power(phi, power, weighted)
         return float(expand(f, phi.kinks, np.array([mean]), np.array([sd]), skewness, kurtosis).mean[0])
@@ -52,6 +53,12 @@ def stream_of(root: Signal, phi: Pointwise) -> Stream:
     m1, m2, m3, m4 = (average(n, False) for n in (1, 2, 3, 4))
     skewed, heavy = skewness_of(m1, m2, m3), kurtosis_of(m1, m2, m3, m4)
     live, w1, w2 = (average(n, True) for n in (0, 1, 2))
+=======
+    z, y, slope, mass = quadrature(phi, phi.kinks, np.array([mean]), np.array([sd]))
+    mass = mass * (1.0 + skewness / 6.0 * (z**3 - 3.0 * z))
+    m1, m2, m3 = (float((mass * y**n).sum()) for n in (1, 2, 3))
+    live, w1, w2 = (float((mass * y**n * slope**2).sum()) for n in (0, 1, 2))
+>>>>>>> Stashed changes
     if live <= 0.0:
         return Stream(skewed, kurtosis=heavy)
     w1, w2 = w1 / live, w2 / live
@@ -84,13 +91,12 @@ def bearable(kurtosis: float) -> float:
 
 @dataclass(frozen=True)
 class Power:
-    """φⁿ, or φⁿ φ'²."""
+    """φⁿ."""
 
     phi: ValueAndSlope
     power: int
-    weighted: bool
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """Return the value; the slope is not asked for."""
-        y, slope = self.phi(x)
-        return y**self.power * (slope**2 if self.weighted else 1.0), np.zeros_like(y)
+        y, _ = self.phi(x)
+        return y**self.power, np.zeros_like(y)

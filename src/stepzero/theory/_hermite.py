@@ -135,15 +135,7 @@ def expand(
 
     A row whose mean is positive and whose Gaussian reaches where φ is not defined is taken as positive (lognormal).
     """
-    safe = np.maximum(sd, 1e-300)
-    corners = np.array(sorted({*kinks, *_scale_cuts(sd)}))
-    cuts = (corners[None, :] - mean[:, None]) / safe[:, None]
-    z, w = panels(cuts, -REACH, REACH)
-    value, slope = phi(mean[:, None] + sd[:, None] * z)
-    undefined = ~np.isfinite(value).all(axis=1) & (mean > 0.0)
-    if undefined.any():
-        value[undefined], slope[undefined] = _of_positive(phi, mean[undefined], sd[undefined], z[undefined])
-    mass = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+    z, value, slope, mass = quadrature(phi, kinks, mean, sd)
     h = _polynomials(z, ORDER)
     true = mass * (1.0 + skewness / SQRT6 * h[3] + kurtosis / SQRT24 * h[4])
     second, slope_second = np.sum(true * value**2, axis=1), np.sum(true * slope**2, axis=1)
@@ -153,6 +145,22 @@ def expand(
     d = _project(mass * slope, h)
     d[:, 0] += skewness / SQRT6 * d[:, 3] + kurtosis / SQRT24 * d[:, 4]
     return replace(e, slope_coefficients=_closed(d, slope_second, slope_second).coefficients)
+
+
+def quadrature(
+    phi: ValueAndSlope, kinks: tuple[float, ...], mean: Array, sd: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return nodes in units of sd, value and slope of φ there, and the Gaussian mass of each, all of shape (rows, nodes)."""
+    safe = np.maximum(sd, 1e-300)
+    corners = np.array(sorted({*kinks, *_scale_cuts(sd)}))
+    cuts = (corners[None, :] - mean[:, None]) / safe[:, None]
+    z, w = panels(cuts, -REACH, REACH)
+    value, slope = phi(mean[:, None] + sd[:, None] * z)
+    undefined = ~np.isfinite(value).all(axis=1) & (mean > 0.0)
+    if undefined.any():
+        value[undefined], slope[undefined] = _of_positive(phi, mean[undefined], sd[undefined], z[undefined])
+    mass = w * np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+    return z, value, slope, mass
 
 
 def _of_positive(phi: ValueAndSlope, mean: Array, sd: Array, z: Array) -> tuple[Array, Array]:
