@@ -1,5 +1,6 @@
 """Small instances of many architectures: planned, given memory that starts as NaN, and run."""
 
+import importlib
 import math
 import runpy
 from pathlib import Path
@@ -11,6 +12,11 @@ from stepzero import build, materialize_, plan
 from stepzero.network import parameter_slots, real_inputs, tensors_in
 
 SMALL = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "small_models.py"))["SMALL"]
+ODD = [  # of the tables of benchmarks/zoo.py
+    *("transformers:MiniMaxModel", "transformers:VJEPA2Model", "transformers:Idefics2Model"),
+    *("transformers:Qwen2VLModel", "transformers:SpeechT5ForTextToSpeech"),
+    *("diffusers:StableCascadeUNet", "monai:ControlNet", "monai:LocalNet", "torch:GRU"),
+]
 SAMPLE = [
     *("torchvision:resnet18", "torchvision:mobilenet_v3_small", "torchvision:squeezenet1_1"),
     *(
@@ -59,3 +65,46 @@ def test_architectures_are_planned_filled_and_run(name):
     with torch.no_grad():
         outputs = tensors_in(model(*call.args, **call.kwargs))
     assert all(bool(t.isfinite().all()) for t in outputs if t.is_floating_point())
+
+
+@pytest.fixture
+def zoo(monkeypatch):
+    """The tables of benchmarks/zoo.py."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("zoo_plan")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ODD)
+def test_odd_architectures_are_planned_whole(zoo, name):
+    torch.set_num_threads(1)
+    row = zoo.measure_plan(name)
+    assert (row.ok, row.message) == (True, "")
+    assert row.filled == "yes"
+    assert row.odd == 0
+
+
+def test_the_table_of_plans_names_what_failed_and_why(zoo):
+    rows = [
+        zoo.PlanRow(
+            "timm:one", True, "timm/a", 1.5, nodes=9, parameters=4, filled="yes", memory=0.5, probed={"topk": 2}
+        ),
+        zoo.PlanRow("timm:two", True, "timm/a", 2.5, nodes=9, parameters=4, filled="ApplyError: of 3 tensors", odd=2),
+        zoo.PlanRow("timm:three", False, "timm/b", message="InputError: it does not fit"),
+    ]
+    table = zoo.plan_table(rows)
+    assert "| timm/a | 2 | 2 | 1 of 2 | 8 | 0 | 18 | 2 | 0 | 2 | 2.00 | 2.50 | 0.50 |" in table
+    assert "| timm/b | 1 | 0 | 0 of 0 |" in table
+    assert "- topk: 2 / 0 in 1 models" in table
+    assert "- timm:three: InputError: it does not fit" in table
+    assert "- timm:two: ApplyError: of 3 tensors" in table
+    assert "- timm:two: 2" in table
+
+
+def test_rounds_of_timm_take_one_model_of_each_module_small_ones_first(zoo):
+    models = importlib.import_module("zoo_models")
+    order = [name for name in models.names({"timm:vgg19": 1}) if name.startswith("timm:")]
+    modules = len(set(map(models.family, order)))
+    assert len(order) == len(set(order)) > 1000
+    assert len(set(map(models.family, order[:modules]))) == modules
+    assert [name for name in order if "vgg" in name][:1] == ["timm:vgg19"]
