@@ -45,20 +45,11 @@ def stream_of(root: Signal, phi: Pointwise) -> Stream:
     if not sd:
         return Stream()
 
-<<<<<<< Updated upstream
-    def average(power: int, weighted: bool) -> float:
-        f = Power(phi, power, weighted)
-        return float(expand(f, phi.kinks, np.array([mean]), np.array([sd]), skewness, kurtosis).mean[0])
-
-    m1, m2, m3, m4 = (average(n, False) for n in (1, 2, 3, 4))
-    skewed, heavy = skewness_of(m1, m2, m3), kurtosis_of(m1, m2, m3, m4)
-    live, w1, w2 = (average(n, True) for n in (0, 1, 2))
-=======
     z, y, slope, mass = quadrature(phi, phi.kinks, np.array([mean]), np.array([sd]))
-    mass = mass * (1.0 + skewness / 6.0 * (z**3 - 3.0 * z))
-    m1, m2, m3 = (float((mass * y**n).sum()) for n in (1, 2, 3))
+    mass = mass * (1.0 + skewness / 6.0 * (z**3 - 3.0 * z) + kurtosis / 24.0 * (z**4 - 6.0 * z**2 + 3.0))
+    m1, m2, m3, m4 = (float((mass * y**n).sum()) for n in (1, 2, 3, 4))
+    skewed, heavy = skewness_of(m1, m2, m3), kurtosis_of(m1, m2, m3, m4)
     live, w1, w2 = (float((mass * y**n * slope**2).sum()) for n in (0, 1, 2))
->>>>>>> Stashed changes
     if live <= 0.0:
         return Stream(skewed, kurtosis=heavy)
     w1, w2 = w1 / live, w2 / live
