@@ -67,7 +67,8 @@ TOKENS = (
     image("poolformer_s12", 96),
     image("convformer_s18", 96),
     language(
-        "GPT2LMHeadModel", {"n_embd": 128, "n_layer": 4, "n_head": 4, "vocab_size": 99, "n_positions": 64}, input_ids=ids(4, 48)
+        "GPT2LMHeadModel", {"n_embd": 128, "n_layer": 4, "n_head": 4, "vocab_size": 99, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 2},
+        input_ids=ids(4, 48)
     ),
     language("LlamaForCausalLM", LAYERS | {"num_key_value_heads": 2}, input_ids=ids(4, 48)),
     language("BertModel", LAYERS, input_ids=ids(4, 48)),
