@@ -9,6 +9,10 @@ python benchmarks/predictions.py --images --draws 16 --only VGG-16
 
 cumulative: E[y²] of a weight op, measured over predicted. local: the same ratio over that of the weight op before it.
 backward: the step of E[g²] from a weight op to the one before it; first layer: E[g²] there for unit noise at the output.
+
+Predicted is an expectation over the weights, so measured is the arithmetic mean over draws: their median is below it by
+theory (E[y²] of a net without normalisation is close to log-normal, whose median is the mean times exp(-Var/2)). Each
+local ratio comes with its standard error over the draws; the summary tells misses that chance explains from others.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,9 +31,15 @@ from typing import Any
 import torch
 from nets import HELD_OUT, ISSUE, WIDE, Case
 from nets_tokens import TOKENS
+from torch import nn
 
-from stepzero import check, plan
+from stepzero import Plan, plan
+from stepzero.checking._check import _floating, _moments, _site
+from stepzero.checking._measure import Reading
+from stepzero.checking._runs import run_draws
 from stepzero.errors import StepZeroError
+from stepzero.moments import Flow, propagate, weight_sites
+from stepzero.network import ModelInputs, capture, random_state_kept, real_inputs
 
 SETS = {"promised": ISSUE, "held-out": HELD_OUT, "wide": (*ISSUE, *HELD_OUT, *WIDE), "tokens": TOKENS}
 
@@ -46,6 +56,7 @@ class Result:
     forward: list[float]  # cumulative, measured over predicted
     backward: list[float]  # steps
     first: float
+    errors: list[float] = field(default_factory=list)  # standard errors of the logs of the local steps
 
     @property
     def local(self) -> list[float]:
@@ -99,13 +110,37 @@ def measure(case: Case, draws: int, *, images: bool) -> Result:
     start = time.perf_counter()
     made = plan(model, inputs)
     seconds = time.perf_counter() - start
-    rows = check(model, inputs, made, draws=draws).rows
-    gradients = [(r.gradient_measured, r.gradient_predicted) for r in rows]
-    ratios = [measured / predicted for measured, predicted in gradients if measured and predicted]
+    flow, outputs, runs = drawn(model, inputs, made, draws)
+    gradients = flow.gradients()
+    predicted = [flow.second(output) for output in outputs.values()]
+    measured = [[run[node].second for run in runs] for node in outputs]
+    forward = [statistics.fmean(m) / p if p else math.nan for m, p in zip(measured, predicted, strict=True)]
+    back = [(statistics.fmean(run[n].gradient or 0.0 for run in runs), gradients.get(n)) for n in outputs]
+    ratios = [m / p for m, p in back if m and p]
     steps = [a / b for a, b in pairwise(ratios)]
-    forward = [row.ratio for row in rows]
     kind = "1/f images" if images else "N(0, 1)"
-    return Result(case.name, kind, case.normalised, draws, seconds, forward, steps, ratios[0] if ratios else math.nan)
+    first = ratios[0] if ratios else math.nan
+    return Result(case.name, kind, case.normalised, draws, seconds, forward, steps, first, standard_errors(measured))
+
+
+def drawn(
+    model: nn.Module, inputs: Any, made: Plan, draws: int
+) -> tuple[Flow, dict[int, int], list[dict[int, Reading]]]:
+    """Predict a planned net and draw it: the flow, each weight op's output (by node id), and the readings of each draw."""
+    call = real_inputs(ModelInputs.of(inputs, model), seed=0)
+    graph = capture(model, call)
+    flow = propagate(graph, _floating(model, call), _moments(model, graph, made))
+    sites = [replace(_site(flow, node, x, axis), law=None) for node, x, axis in weight_sites(flow)]
+    with random_state_kept():
+        runs, _ = run_draws(model, graph, call, made, sites, draws, 0, True)
+    return flow, {site.node.id: site.output for site in sites}, runs
+
+
+def standard_errors(measured: Sequence[Sequence[float]]) -> list[float]:
+    """Return the standard error of log(mean of an op / mean of the op before it), to first order in the draws' scatter."""
+    relative = [[v / max(statistics.fmean(m), 1e-300) for v in m] for m in measured]
+    differences = [[x - y for x, y in zip(b, a, strict=True)] for a, b in pairwise(relative)]
+    return [statistics.stdev(d) / math.sqrt(len(d)) if len(d) > 1 else math.nan for d in differences]
 
 
 def pink(shape: Sequence[int]) -> torch.Tensor:
@@ -187,6 +222,7 @@ def totals(results: Iterable[Result]) -> list[str]:
     return [
         f"{len(found)} nets, {len(local)} steps. Forward, local: {share(local, 0.05):.1%} within 5 %, {share(local, 0.1):.1%} "
         f"within 10 %, {share(local, 0.15):.1%} within 15 %, {share(local, 0.3):.1%} within 30 %.",
+        *by_chance(found),
         f"Backward, local: {share(back, 0.05):.1%} within 5 %, {share(back, 0.1):.1%} within 10 %, {share(back, 0.15):.1%} "
         f"within 15 %, {share(back, 0.3):.1%} within 30 %.",
         f"Cumulative |log2|: median ≤ 0.05 (normalised; 0.15 otherwise) in "
@@ -194,6 +230,21 @@ def totals(results: Iterable[Result]) -> list[str]:
         f"{sum(w <= 0.5 for r, _, w in medians if r.normalised)} of {sum(r.normalised for r, _, _ in medians)} normalised ones.",
         f"First-layer gradient within a factor 1.5 (normalised; 1.25 otherwise) in "
         f"{sum(f <= (1.5 if r.normalised else 1.25) for r, f in first)} of {len(first)} nets.",
+    ]
+
+
+def by_chance(results: Iterable[Result]) -> list[str]:
+    """Shares of the local steps that the draws measured well, and how many misses chance explains."""
+    found = [r for r in results if len(r.errors) == len(r.local)]
+    pairs = [(x, e) for r in found for x, e in zip(r.local, r.errors, strict=True)]
+    sharp = [x for x, e in pairs if e <= 0.02]
+    if not sharp:
+        return []
+    explained = sum(abs(math.log(x)) <= max(0.05, 2 * e) for x, e in pairs) / len(pairs)
+    return [
+        f"Of these {len(pairs)} come with a standard error over the draws; it is at most 2 % for {len(sharp)}, of which "
+        f"{share(sharp, 0.05):.1%} are within 5 %, {share(sharp, 0.1):.1%} within 10 %, {share(sharp, 0.15):.1%} within 15 %. "
+        f"{explained:.1%} of all are within 5 % or two standard errors.",
     ]
 
 
