@@ -165,8 +165,8 @@ def plan_table(rows: list[PlanRow]) -> str:
     lines += [f"- {line}" for line in _ops(rows)]
     failed = [row for row in rows if not row.ok]
     unfilled = [row for row in rows if row.ok and row.filled not in ("yes", TOO_LARGE)]
-    lines += ["", "Failed:", "", *(f"- {row.model}: {row.message}" for row in failed)]
-    lines += ["", "Not given memory:", "", *(f"- {row.model}: {row.filled}" for row in unfilled)]
+    lines += ["", "Failed:", "", *(f"- {row.model}: {' '.join(row.message.split())}" for row in failed)]
+    lines += ["", "Not given memory:", "", *(f"- {row.model}: {' '.join(row.filled.split())}" for row in unfilled)]
     odd = [row for row in rows if row.ok and row.odd]
     lines += [
         "",
