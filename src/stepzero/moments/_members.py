@@ -34,7 +34,11 @@ class Members:
         inside = tuple(x.roles[d] for d in dims)
         sides = sum(R.is_all(axis, "position") for axis in inside)
         return cls(
-            tuple(dims), R.count(inside, "batch"), R.count(inside, "channel") * R.count(inside, "copy"), R.count(inside, "position"), sides
+            tuple(dims),
+            R.count(inside, "batch"),
+            R.count(inside, "channel") * R.count(inside, "copy"),
+            R.count(inside, "position"),
+            sides,
         )
 
     def mean(self, t: Tensor) -> Tensor:
