@@ -128,7 +128,7 @@ def record_table(found: list[RecordRow]) -> str:
         times = [row.seconds for row in good]
         lines.append(
             f"| {library} | {len(own)} | {len(good)} | {sum(row.rung == 'meta' for row in good)} | {total} | "
-            f"{100 * (1 - unread / total):.3f} % | {100 * (1 - missing / max(1, elements)):.4f} % | {statistics.median(times):.2f} | "
+            f"{_percent(total - unread, total, 3)} | {_percent(elements - missing, elements, 4)} | {statistics.median(times):.2f} | "
             f"{max(times):.2f} | {sum(row.filled == 'yes' for row in good)} of {sum(bool(row.filled) for row in good)} | "
             f"{sum(row.tests for row in good)} | {sum(row.lowest < limit for row in good)} |"
         )
@@ -148,9 +148,14 @@ def record_table(found: list[RecordRow]) -> str:
     )
 
 
+def _percent(part: int, whole: int, places: int) -> str:
+    """Return a share that is never rounded up: 100 only where nothing is missing."""
+    return f"{math.floor(part * 10 ** (places + 2) / max(1, whole)) / 10**places:.{places}f} %"
+
+
 def _line(row: RecordRow) -> str:
     trouble = [row.message] if row.message else []
     trouble += [f"not written: {row.filled}"] if row.filled not in ("", "yes") else []
     trouble += [f"p = {row.lowest:.1e} at {row.where}"] if row.lowest < 1e-6 else []
     trouble += ["built for real"] if row.rung == "real" else []
-    return f"- {row.model}: {row.unused} of {row.parameters} unread. {'; '.join(trouble)}"
+    return " ".join(f"- {row.model}: {row.unused} of {row.parameters} unread. {'; '.join(trouble)}".split())
