@@ -198,7 +198,7 @@ def torch_net(layers: list[Layer], channels: int, size: int) -> tuple[Any, dict[
 class Builder:
     """Makes torch modules one after the other, and knows how wide and how large their outputs are."""
 
-    width = 256  # of the torch net: where 200 weights or more meet in an output, predictions do not depend on it
+    width = 16  # of the torch net: predictions do not depend on it
 
     def __init__(self, channels: int, size: int) -> None:
         self.channels, self.size = channels, size

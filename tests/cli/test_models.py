@@ -71,12 +71,12 @@ def test_a_file_for_another_model_is_refused_and_the_model_is_as_it_was(tmp_path
 
 
 def test_where_kept_values_take_too_much_memory_the_plan_says_that_they_are_unknown(monkeypatch):
-    powered = source("Powered")
+    ordered = source("Sorted")
     monkeypatch.setattr(_models, "MOST_MEMORY", 0)
-    plan = powered.plan(powered.hollow(), ["4x16"], {}, seed=0)
+    plan = ordered.plan(ordered.hollow(), ["4x16"], {}, seed=0)
     assert "values of kept parameters are unknown" in plan.notes[-1]
     monkeypatch.undo()
-    assert not any("unknown" in note for note in powered.plan(powered.hollow(), ["4x16"], {}, seed=0).notes)
+    assert not any("unknown" in note for note in ordered.plan(ordered.hollow(), ["4x16"], {}, seed=0).notes)
 
 
 def test_a_buffer_that_follows_its_parameters_to_meta_is_built(tmp_path):

@@ -50,6 +50,8 @@ def fill(
         SeedError: if the seed is out of range, or the name is no text.
 
     Examples:
+        >>> import numpy as np
+        >>> from stepzero.laws import Normal
         >>> whole = draw(Normal(1.0), (6, 4), seed=0, name="weight")
         >>> shard = np.empty((3, 4), np.float32)
         >>> fill(shard, Normal(1.0), 0, "weight", Region((6, 4))[3:])
