@@ -175,13 +175,14 @@ def _livelier(x: Signal, w: Signal, y: Moments, change: Moments | None, fan: flo
     if change is None or w.known is not None or len(w.shape) < 3 or not 2.0 < fan < 200.0:
         return []
     second = x.average(x.second)
-    lively = (x.average(x.mean) + x.stream.live_mean) ** 2 + x.variance + x.stream.live_variance
+    there = x.average(x.mean) + x.stream.live_mean
+    lively = there * there + x.variance + x.stream.live_variance
     share = (3 * fan / (fan + 2) * lively / second - 1.0) / fan if second > 0 else 0.0
     return [Part(change, 0.0, share * float((y.second - y.mean**2).mean()))]
 
 
 def _tails(x: Signal, w: Signal, op: Operator, fan: float) -> Tails:
-    """Return how an output's squares stray together where its weights are few."""
+    """Return how an output's squares stray together where its weights are few: in groups, whose fans do not grow with width."""
     if w.known is not None or op.meetings is None or not 0.0 < fan < 200.0:
         return Tails()
     return of_weights(x, op.meetings())
@@ -239,7 +240,7 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
         roles,
         g.fold,
         g.taps_in_use,
-        None if g.transposed else g.meetings,
+        g.meetings if g.groups > 1 and not g.transposed else None,  # a dense one is taken as wide: a Gaussian
     )
 
 
