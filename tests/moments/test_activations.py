@@ -5,6 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stepzero.moments import propagate
+from stepzero.network import capture
+
 ACTIVATIONS = {
     "relu": nn.ReLU(),
     "relu in place": nn.ReLU(inplace=True),
@@ -70,3 +73,23 @@ def test_functions_of_one_gaussian_are_one_function(hold, name):
 
 def test_slopes_of_prelu_may_differ(hold):
     hold(nn.PReLU(16), (3, 16, 4, 4), weight=(0.2, 0.3), draws=250)
+
+
+@pytest.mark.parametrize("name", ["acos", "asin"])
+def test_angles_between_unit_vectors(name):
+    """Their cosines' Gaussian passes ±1, where there is no angle (YOSO: Zeng et al. 2021, eq. 8)."""
+    net = Angles(getattr(torch, name))
+    graph = capture(net, ((2, 16, 32), (2, 16, 32)))
+    predicted = propagate(graph, {}, {}, on_unknown="error").second(graph.outputs[0])
+    torch.manual_seed(5)
+    drawn = net(torch.randn(300, 16, 32), torch.randn(300, 16, 32)).square().mean()
+    assert predicted == pytest.approx(float(drawn), rel=0.03)
+
+
+class Angles(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, a, b):
+        return self.function(F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).transpose(-1, -2))

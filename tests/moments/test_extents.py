@@ -79,3 +79,22 @@ def test_other_lengths_are_measured():
     flow = propagate(graph, {}, {})
     assert flow.probed == ("linalg_vector_norm (at the model's root)",)
     assert flow.second(graph.outputs[0]) == pytest.approx((30 * (2 / torch.pi) ** 0.5) ** 2, rel=0.1)
+
+
+def test_what_a_mask_hides_is_never_the_largest():
+    """Running maxima, as xLSTM stabilises its gates: the first row has one member, the last one all."""
+    seen = torch.ones(12, 12, dtype=torch.bool).tril()
+    graph = capture(Of(lambda x: x.masked_fill(~seen, -torch.inf).amax(-1)), (2, 3, 12, 12))
+    predicted = propagate(graph, {}, {}, on_unknown="error").signals[graph.outputs[0]].second
+    torch.manual_seed(3)
+    drawn = torch.randn(20_000, 12, 12).masked_fill(~seen, -torch.inf).amax(-1).square().mean(0)
+    torch.testing.assert_close(predicted.reshape(-1, 12)[0], drawn.double(), rtol=0.05, atol=0.0)
+
+
+def test_the_largest_of_none_is_minus_infinity():
+    seen = torch.tensor([[True, True], [False, False]])
+    graph = capture(Of(lambda x: torch.exp(x.masked_fill(~seen, -torch.inf).amax(-1))), (2, 3, 2, 2))
+    y = propagate(graph, {}, {}, on_unknown="error").signals[graph.outputs[0]]
+    rows = y.full(y.second)[0, 0]
+    assert torch.isfinite(rows[0])
+    assert rows[1] == 0.0

@@ -150,3 +150,34 @@ def test_changes_of_a_softmax_over_branches_see_what_differs_between_them():
         rows.append(torch.stack([y.square().mean(), own, (dy.sum((2, 3)).square().mean() / p - own) / (p - 1)]))
     means, errors = torch.stack(rows).mean(0), torch.stack(rows).std(0) / 200**0.5
     assert ((means - torch.tensor(predicted)).abs() <= 4 * errors + 1e-3 * means[1]).all()
+
+
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_where_one_operand_is_hidden_the_other_wins(name):
+    behind, lost = torch.tensor([True, False]), -torch.inf if name == "maximum" else torch.inf
+    graph = capture(Of(lambda a, b: getattr(torch, name)(a.masked_fill(behind, lost), b)), ((3, 8, 2), (3, 8, 2)))
+    inputs = {"xs_0": Moments(*(torch.full((1, 1, 1), v).double() for v in WHITE))}
+    y = propagate(graph, inputs, {}, on_unknown="error").signals[graph.outputs[0]]
+    torch.testing.assert_close(
+        y.full(y.second)[0, 0], torch.ones(2).double()
+    )  # E[max²] of two standard normals is 1 too
+    expected = 0.0, (1 if name == "maximum" else -1) * torch.pi**-0.5
+    torch.testing.assert_close(y.full(y.mean)[0, 0], torch.tensor(expected).double())
+
+
+EXPLOSIVE = {
+    "sums": lambda x: torch.exp(120 * x) + x,
+    "powers": lambda x: (x * 1e160) ** 3 + x.flip(1),
+    "products": lambda x: torch.exp(60 * x) * torch.exp(70 * x.flip(2)) + x * 1e200,
+    "rectified sums": lambda x: (torch.exp(90 * x) * 1e120).relu() + x.flip(1).relu(),
+    "pools": lambda x: F.max_pool1d(torch.exp(60 * x), 2) + 1.0,
+}
+
+
+@pytest.mark.parametrize("name", EXPLOSIVE)
+def test_what_explodes_is_no_error_of_arithmetic(name):
+    """It is told of where it meets a weight."""
+    graph = capture(Of(EXPLOSIVE[name]), (2, 4, 6))
+    y = propagate(graph, {}, {}, on_unknown="error").signals[graph.outputs[0]]
+    assert not float(y.second.mean()) < 1e100
+    assert all(abs(number) < torch.inf for number in y.stream)

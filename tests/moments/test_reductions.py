@@ -3,6 +3,8 @@
 import pytest
 from torch import nn
 
+import stepzero
+
 
 class Reduced(nn.Module):
     def __init__(self, name, dims, keepdim):
@@ -27,3 +29,21 @@ def test_the_mean_of_everything(hold):
             return x.mean()
 
     hold(Whole(), (3, 4, 4, 4), draws=300)
+
+
+def test_the_mean_of_one_normalised_map_is_nothing():
+    """Squeeze-and-excite behind a batch norm that sees one input: rounding must not become a signal, to be divided by."""
+
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.squeeze = nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.Conv2d(7, 5, 1)
+
+        def forward(self, x):
+            x = self.norm(self.conv(x))
+            return x * self.squeeze(x.mean((2, 3), keepdim=True)).mean().sigmoid()
+
+    made = stepzero.plan(Squeezed().train(), (1, 3, 13, 13))
+    squeeze = next(e for e in made.entries if e.name == "squeeze.weight")
+    assert squeeze.second_moment == 0.0
+    assert squeeze.law.std == pytest.approx(7**-0.5)  # as for an input of second moment 1

@@ -27,6 +27,15 @@ def first_less_each(x):
     return total[..., :1] - total
 
 
+EARLIER = torch.ones(6, 6).triu(1).bool()  # j > i
+
+
+def between(x, columns=False):
+    """S_i - S_j of a decay's running sum."""
+    total = (-F.softplus(x)).cumsum(-1)
+    return total[:, None] - total[..., None] if columns else total[..., None] - total[:, None]
+
+
 CASES = {
     "a signal": (lambda x: x * 2.0, 0),
     "softplus": (F.softplus, 1),
@@ -44,6 +53,10 @@ CASES = {
     "a border of ones": (lambda x: F.pad(-x.exp(), (1, 1), value=1.0), 0),
     "the last of a running sum": (last_less_each, -1),
     "the first of a running sum": (first_less_each, 0),
+    "terms between, all that run forward": (lambda x: between(x).masked_fill(EARLIER, -torch.inf), -1),
+    "terms between, as columns": (lambda x: between(x, columns=True).masked_fill(EARLIER.T, -torch.inf), -1),
+    "terms between, some that run back": (lambda x: between(x).masked_fill(EARLIER.T, -torch.inf), 0),
+    "terms between, in both directions": (between, 0),
 }
 
 

@@ -173,3 +173,32 @@ def test_what_is_drawn_has_the_gradients_that_balanced_promises():
     assert measured == pytest.approx(
         predicted, abs=0.7
     )  # 6 draws of a log whose spread is about 0.5, and 25 % of theory
+
+
+class Muted(nn.Module):
+    """A branch behind a scale that starts at 0 (Gemma 3n's per-layer gates), with a bias of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.gate, self.back = nn.Parameter(torch.zeros(8)), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.first(x))
+        return self.last(x + self.back(self.gate(x * self.scale)))
+
+
+@pytest.mark.parametrize("goal", ["balanced", "backward"])
+def test_weights_that_hear_nothing_do_not_steer_the_others(goal):
+    made = {e.name: e for e in plan(Muted(), (4, 8), goal=goal).entries}
+    assert made["gate.weight"].second_moment == 0.0
+    assert 0.1 < made["first.weight"].second_moment < 10.0
+
+
+def test_a_gradient_that_is_no_number_is_told_with_its_place():
+    class Steep(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 1e200
+
+    with pytest.raises(PlanError, match=r"linear \(at 0\) has the signal 1 and the gradient inf"):
+        plan(Steep(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)), (4, 8), goal="balanced")

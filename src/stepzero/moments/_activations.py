@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,6 +41,17 @@ def function_of(call: Call, operand: str) -> P.Pointwise:
 def _run(call: Call, operand: str, z: Tensor) -> Tensor:
     result: Tensor = call.run(**{operand: z})
     return result
+
+
+def inverse_cosine(call: Call) -> Signal:
+    """arccos and arcsin: their operand (a cosine in practice) stays within ±1, where its Gaussian is held."""
+    phi = function_of(call, call.main)
+
+    def held(z: Tensor) -> Tensor:
+        inside = z.abs() < 1.0
+        return torch.where(inside, phi.function(torch.where(inside, z, 0.0)), phi.function(z.detach().sign()))
+
+    return P.apply(replace(phi, function=held, kinks=(-1.0, 1.0)), call.need(call.main))
 
 
 def prelu(call: Call) -> Signal:

@@ -88,7 +88,7 @@ def _weighted(m: Moments, w: Signal, terms: int) -> Moments:
     factor = terms * w.average(w.second - w.mean**2)
     steady = terms * w.average(w.mean)
     flat = m.each(lambda t: t.mean())
-    return Moments(flat.mean * steady, *(t * factor + flat.mean**2 * steady**2 for t in flat[1:]))
+    return Moments(flat.mean * steady, *(t * factor + flat.mean**2 * (steady * steady) for t in flat[1:]))
 
 
 EINSUM: dict[str, Rule] = {"einsum": einsum}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from stepzero.errors import NoRuleError
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, dimensions
+from stepzero.moments._hidden import hidden, seen
 from stepzero.moments._signal import Moments, Signal, ranked
 from stepzero.theory._extremes import expand_maximum
 
@@ -40,6 +43,7 @@ def largest(call: Call) -> Signal | tuple[Signal | None, ...]:
 
     With x = m + √c·a + √v·ε, c shared: max x = m + √c·a + √v·M, M the largest of k standard normals. It is taken as
     Gaussian in turn (second moment within 2 % for ReLU of up to 64). The change is that of the member that wins.
+    Members that a mask hides behind minus infinity do not count; nor does a set that has no other.
     """
     if call.argument("dim") is None and call.op in ("max", "min"):
         raise NoRuleError(f"{call.op} (at {call.where}) over everything has no rule")
@@ -56,26 +60,34 @@ def largest(call: Call) -> Signal | tuple[Signal | None, ...]:
 
 
 def _extreme(call: Call, x: Signal, dims: Sequence[int], sign: float) -> Signal:
-    first, spread = _largest_normal(_size(x, dims))
-    m = x.moments.each(lambda t: _total(x, t, dims) / _size(x, dims))
-    common = (_total(x, _shared(x, dims), dims) / _size(x, dims) - m.mean**2).clamp_min(0.0)
+    behind = hidden(x, sign)
+    count = _total(x, torch.where(behind, 0.0, 1.0).to(torch.float64), dims)
+    first, spread = _largest_normal(count.clamp_min(1.0))
+
+    def average(t: Tensor) -> Tensor:
+        return _total(x, torch.where(behind, 0.0, t), dims) / count.clamp_min(1.0)
+
+    own = seen(x.moments, behind)
+    m = own.each(average)
+    common = (average(own.elsewhere if _places(x, dims) else own.mean**2) - m.mean**2).clamp_min(0.0)
     private = (m.second - m.mean**2 - common).clamp_min(0.0)
-    mean = m.mean + sign * first * private.sqrt()
+    mean = torch.where(count > 0, m.mean + sign * first * private.sqrt(), -sign * math.inf)
     pairs = (mean**2 + (t - m.mean**2) for t in m[2:])
     change = None
     if x.tangent is not None:
-        c = x.tangent.each(lambda t: _total(x, t, dims) / _size(x, dims))
-        met = 1.0 if all(R.of(x.roles[d]) <= {"position"} for d in dims) else 1.0 / _size(x, dims)  # the same winner
+        c = x.tangent.each(average)
+        met = 1.0 if _places(x, dims) else 1.0 / _size(x, dims)  # the same winner
         change = Moments(c.mean, c.second, *(t * met for t in c[2:]))
     return _without(call, x, dims, Moments(mean, mean**2 + common + spread * private, *pairs), change)
 
 
-def _largest_normal(count: int) -> tuple[float, float]:
-    """Mean and variance of the largest of `count` standard normals."""
-    one, nothing = np.ones(1), np.zeros(1)
-    e = expand_maximum(P.IDENTITY, (), nothing, one, nothing, np.array([float(count)]))
-    mean = float(e.coefficients[0, 0])
-    return mean, float(e.second[0]) - mean**2
+def _largest_normal(count: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the largest of so many standard normals, for each count."""
+    different, back = torch.unique(count, return_inverse=True)
+    one = np.ones(len(different))
+    e = expand_maximum(P.IDENTITY, (), 0 * one, one, 0 * one, different.numpy())
+    mean = e.coefficients[:, 0]
+    return torch.from_numpy(np.ascontiguousarray(mean))[back], torch.from_numpy(e.second - mean**2)[back]
 
 
 def _increasing(phi: P.Pointwise) -> bool:
@@ -85,8 +97,11 @@ def _increasing(phi: P.Pointwise) -> bool:
 
 def _shared(x: Signal, dims: Sequence[int]) -> Tensor:
     """What two members of the set have in common: places share, channels share their mean."""
-    inside = [R.of(x.roles[d]) for d in dims]
-    return x.elsewhere if inside and all(r <= {"position"} for r in inside) else x.mean**2
+    return x.elsewhere if _places(x, dims) else x.mean**2
+
+
+def _places(x: Signal, dims: Sequence[int]) -> bool:
+    return bool(dims) and all(R.of(x.roles[d]) <= {"position"} for d in dims)
 
 
 def _size(x: Signal, dims: Sequence[int]) -> int:

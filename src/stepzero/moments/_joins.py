@@ -15,6 +15,7 @@ from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._activations import KINKS
 from stepzero.moments._call import Call, tensor64
+from stepzero.moments._hidden import hidden, seen
 from stepzero.moments._signal import Knob, Moments, Part, Signal, Tails, constant, placed, widen
 from stepzero.moments._stream import Stream
 from stepzero.moments._weights import without_mean
@@ -126,11 +127,11 @@ def _part(x: Signal, factor: float) -> Part | None:
 
 def _sum_skewness(a: Signal, b: Signal, alpha: float) -> float:
     """Third central moments of independent operands add."""
-    third, variance = 0.0, 0.0
-    for x, factor in ((a, 1.0), (b, alpha)):
-        v = max(0.0, x.variance) * factor**2
-        third, variance = third + math.copysign(x.skewness, x.skewness * factor) * v**1.5, variance + v
-    return third / variance**1.5 if variance else 0.0
+    sides = [(math.copysign(1.0, factor), x, max(0.0, x.variance) * factor**2) for x, factor in ((a, 1.0), (b, alpha))]
+    variance = sum(v for *_, v in sides)
+    if not 0.0 < variance < math.inf:
+        return 0.0
+    return sum(sign * x.skewness * math.pow(v / variance, 1.5) for sign, x, v in sides)
 
 
 def summed(parts: Sequence[tuple[Moments | None, float | Moments]]) -> Moments | None:
@@ -194,15 +195,20 @@ def divide(call: Call, a: Signal, b: Signal) -> Signal:
 
 
 def larger(call: Call, a: Signal, b: Signal) -> Signal:
-    """max(a, b) of independent Gaussians (Clark 1961); pairs as first-order maps of their own covariances."""
+    """max(a, b) of independent Gaussians (Clark 1961); pairs as first-order maps of their own covariances.
+
+    Where one operand is hidden (minus infinity), the other one is the maximum.
+    """
     sign = -1.0 if call.op in ("minimum", "min", "fmin") else 1.0
-    m, n = a.moments, b.moments
+    first, other = hidden(a, sign), hidden(b, sign)
+    m, n = seen(a.moments, first), seen(b.moments, other)
     va, vb = m.second - m.mean**2, n.second - n.mean**2
     theta = (va + vb).clamp_min(1e-300).sqrt()
     t = sign * (m.mean - n.mean) / theta
-    normal = torch.distributions.Normal(tensor64(0.0), tensor64(1.0))
-    p, bell = normal.cdf(t), normal.log_prob(t).exp()
+    p = torch.where(first, 0.0, torch.where(other, 1.0, torch.special.ndtr(t)))
+    bell = torch.where(first | other, 0.0, torch.exp(-(t**2) / 2) / math.sqrt(2 * math.pi))
     mean = m.mean * p + n.mean * (1 - p) + sign * theta * bell
+    mean = torch.where(first & other, -sign * math.inf, mean)
     second = m.second * p + n.second * (1 - p) + sign * (m.mean + n.mean) * theta * bell
     pairs = (
         mean**2 + p**2 * (x - m.mean**2) + (1 - p) ** 2 * (y - n.mean**2) for x, y in zip(m[2:], n[2:], strict=True)

@@ -58,6 +58,7 @@ def _gated(call: Call) -> tuple[Signal, Signal] | None:
     return None
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a signal that explodes is told of where it meets a weight
 def _largest(call: Call, x: Signal) -> Signal:
     """The largest of each window of φ(root).
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import torch
 from torch import Tensor
 
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, dimensions
 from stepzero.moments._signal import Moments, Signal
+
+ROUNDING = 1e-12  # of a sum's terms: what is less where they cancel (a normalised map's mean) is nothing
 
 
 def reduced(call: Call) -> Signal:
@@ -59,7 +62,8 @@ class _Total:
         p, b = self.places, self.inputs
         alike = own + (p - 1) * place + (b - 1) * other + (b - 1) * (p - 1) * apart
         strangers = (self.channels - 1) * p * b * m.mean * self._sum(m.mean) / self.size
-        return self._sum(alike + strangers) * self.c**2
+        total = self._sum(alike + strangers)
+        return torch.where(total.abs() < ROUNDING * self._sum(m.second), 0.0, total) * self.c**2
 
 
 REDUCTIONS: dict[str, Rule] = {"mean": reduced, "sum": reduced}

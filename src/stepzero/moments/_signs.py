@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
+from stepzero.moments._segments import segment
 from stepzero.network import Graph, Node, Ref
 
 FARTHEST = 32  # ops that are looked back
@@ -59,7 +62,18 @@ def _filled(graph: Graph, node: Node, ways: list[int]) -> int:
     value = node.arguments.get("value")
     if isinstance(value, Ref) or value is None:
         return 0
-    return ways[0] if value * ways[0] >= 0 else 0
+    way = ways[0] or _seen(graph, node, float(value))
+    return way if value * way >= 0 else 0
+
+
+def _seen(graph: Graph, node: Node, value: float) -> int:
+    """What minus infinity leaves of S_i - S_j: sums of the terms in between, where no j > i is to be seen."""
+    stretch, mask = segment(graph, graph.producer(node.inputs[0])), node.arguments.get("mask")
+    known = graph.values[mask.id].known if isinstance(mask, Ref) else None
+    if stretch is None or known is None or value != -math.inf:
+        return 0
+    rank = len(graph.values[node.outputs[0]].shape)
+    return sign(graph, stretch.total.inputs[0]) if stretch.forward_only(known, rank) else 0
 
 
 def _less(graph: Graph, node: Node, ways: list[int]) -> int:

@@ -35,17 +35,23 @@ class Stream(NamedTuple):
     def times(self, factor: float) -> Stream:
         """Return the shape of y·factor (adding a number changes nothing)."""
         sign = math.copysign(1.0, factor)
-        return Stream(sign * self.skewness, factor * self.live_mean, factor**2 * self.live_variance, self.kurtosis)
+        return Stream(
+            sign * self.skewness, factor * self.live_mean, factor * factor * self.live_variance, self.kurtosis
+        )
 
 
 def stream_of(root: Signal, phi: Pointwise) -> Stream:
-    """Return the shape of φ(root): its raw moments, alone and weighted by φ'²."""
+    """Return the shape of φ(root): its raw moments, alone and weighted by φ'², in units of its largest value."""
     mean, sd = root.average(root.mean), max(0.0, root.variance) ** 0.5
     skewness, kurtosis = limited(root.skewness), bearable(root.tails.own)
     if not sd:
         return Stream()
 
     z, y, slope, mass = quadrature(phi, phi.kinks, np.array([mean]), np.array([sd]))
+    peak, steepest = float(np.abs(y).max()) or 1.0, float(np.abs(slope).max()) or 1.0
+    if not (math.isfinite(peak) and math.isfinite(steepest)):
+        return Stream()
+    y, slope = y / peak, slope / steepest
     mass = mass * (1.0 + skewness / 6.0 * (z**3 - 3.0 * z) + kurtosis / 24.0 * (z**4 - 6.0 * z**2 + 3.0))
     m1, m2, m3, m4 = (float((mass * y**n).sum()) for n in (1, 2, 3, 4))
     skewed, heavy = skewness_of(m1, m2, m3), kurtosis_of(m1, m2, m3, m4)
@@ -53,13 +59,17 @@ def stream_of(root: Signal, phi: Pointwise) -> Stream:
     if live <= 0.0:
         return Stream(skewed, kurtosis=heavy)
     w1, w2 = w1 / live, w2 / live
-    return Stream(skewed, w1 - m1, (w2 - w1**2) - (m2 - m1**2), heavy)
+    return Stream(skewed, peak * (w1 - m1), peak * peak * ((w2 - w1**2) - (m2 - m1**2)), heavy)
 
 
 def skewness_of(m1: float, m2: float, m3: float) -> float:
-    """Return the skewness that three raw moments mean."""
-    variance = m2 - m1**2
-    return (m3 - 3 * m1 * m2 + 2 * m1**3) / variance**1.5 if variance > 1e-12 * m2 else 0.0
+    """Return the skewness that three raw moments mean; 0 where they are no numbers."""
+    if not 0.0 < m2 < math.inf:
+        return 0.0
+    unit = math.sqrt(m2)
+    m1, m3 = m1 / unit, m3 / unit / m2
+    variance = 1.0 - m1**2
+    return (m3 - 3 * m1 + 2 * m1**3) / variance**1.5 if variance > 1e-12 else 0.0
 
 
 def kurtosis_of(m1: float, m2: float, m3: float, m4: float) -> float:

@@ -33,7 +33,7 @@ _SHIFT = "roll flip channel_shuffle native_channel_shuffle"
 _SHUFFLE = "pixel_shuffle pixel_unshuffle"
 _PAD = "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d"
 _POINTWISE = (
-    "abs acos asin atan celu clamp clamp_max clamp_min cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid "
+    "abs atan celu clamp clamp_max clamp_min cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid "
     "hardswish hardtanh leaky_relu log log1p log2 log_sigmoid logit mish nan_to_num neg pow reciprocal relu relu6 "
     "rsqrt selu sigmoid silu sin sinh softplus softshrink special_erf special_expit sqrt square tan tanh "
     "threshold"
@@ -69,13 +69,14 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(OPERATORS, weighted),
         # activations
         **dict.fromkeys(_POINTWISE.split(), A.pointwise),
+        **dict.fromkeys(("acos", "asin"), A.inverse_cosine),
         **WAVES,
         **DECAYS,
         "glu": J.glu,
         "prelu": A.prelu,
         "rrelu": A.rrelu,
         # joins
-        **dict.fromkeys(("add", "sub", "rsub"), J.binary(J.add)),
+        **dict.fromkeys(("add", "rsub"), J.binary(J.add)),
         **dict.fromkeys(("mul", "multiply"), J.binary(J.multiply)),
         **dict.fromkeys(("div", "divide", "true_divide"), J.binary(J.divide)),
         **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), J.binary(J.larger)),

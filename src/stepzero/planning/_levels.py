@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stepzero.errors import PlanError
 
 from ._draft import Draft, Walked
 from ._goals import Goal
@@ -80,7 +83,8 @@ class _Problem:
     def of(cls, draft: Draft, goal: Goal, walked: Walked) -> _Problem:
         """Find the weights whose level is free: chosen here, with neither a policy's target nor a recipe."""
         chooser, gradients = walked.chooser, walked.flow.gradients()
-        alive = [n for n in chooser.users if gradients.get(n, 0.0) > 0.0]
+        heard = [n for n in chooser.users if walked.flow.second(walked.flow.graph.nodes[n].outputs[0]) != 0.0]
+        alive = [n for n in heard if gradients.get(n, 0.0) > 0.0]
         bound = {chooser.users[n] for n in chooser.users if n in draft.targets or n in draft.pinned}
         names = tuple(
             name for name in dict.fromkeys(chooser.users[n] for n in alive)
@@ -105,7 +109,24 @@ class _Problem:
         """Return u and v at every op: logs of second moments, of signals over their targets and of gradients."""
         flow, gradients = walked.flow, walked.flow.gradients()
         seconds = np.array([flow.second(flow.graph.nodes[n].outputs[0]) for n in self.nodes])
-        return np.log(seconds / self.targets), np.log(np.array([gradients[n] for n in self.nodes]))
+        with np.errstate(divide="ignore", invalid="ignore"):  # a step too far loses all
+            return np.log(seconds / self.targets), np.log(np.array([gradients[n] for n in self.nodes]))
+
+    def begin(self, walked: Walked) -> tuple[Array, Array]:
+        """Return u and v of the first walk.
+
+        Raises:
+            PlanError: if a signal or a gradient is no positive number.
+        """
+        u, v = self.read(walked)
+        for i in np.flatnonzero(~(np.isfinite(u) & np.isfinite(v))):
+            node = walked.flow.graph.nodes[self.nodes[i]]
+            raise PlanError(
+                f"goal {self.goal.name}: {node.op} (at {node.module or 'the root'}) has the signal {math.exp(u[i]):.4g} and the "
+                f"gradient {math.exp(v[i]):.4g} (second moments), which no scale can even out: check what surrounds it, or plan "
+                f"with goal='forward'."
+            )
+        return u, v
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -157,7 +178,7 @@ class _Anderson:
 def _descend(draft: Draft, problem: _Problem, walked: Walked) -> Solved:
     """Walk with better and better levels until they move no more; after a step that worsens the objective, half of it."""
     x, band, memory, share = np.zeros(len(problem.names)), problem.goal.band, _Anderson(), 1.0
-    u, v = problem.read(walked)
+    u, v = problem.begin(walked)
     start = best = problem.objective(u, v)
     walks, settled = 1, False
     while walks < WALKS and share > SMALLEST and not settled:
@@ -171,7 +192,7 @@ def _descend(draft: Draft, problem: _Problem, walked: Walked) -> Solved:
         moved, walks = problem.read(new), walks + 1
         reached = problem.objective(*moved)
         settled = 0 <= best - reached < CLOSE * best
-        if reached > best:
+        if not reached <= best:  # nor a number
             memory, share = _Anderson(), share / 2
             continue
         x, (u, v), walked, best, share = trial, moved, new, reached, min(1.0, 2 * share)
