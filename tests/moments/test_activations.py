@@ -86,6 +86,20 @@ def test_angles_between_unit_vectors(name):
     assert predicted == pytest.approx(float(drawn), rel=0.03)
 
 
+class Remainder(nn.Module):
+    """√(1 - a²) of a gate a, as gated linear recurrences scale their inputs (Griffin: De et al. 2024, eq. 4)."""
+
+    def forward(self, x):
+        return (1.0 - torch.sigmoid(3.0 * x + 2.0).square()).sqrt()
+
+
+def test_a_square_root_whose_gaussian_dips_below_zero():
+    graph = capture(Remainder(), (2, 64))
+    predicted = propagate(graph, {}, {}, on_unknown="error").second(graph.outputs[0])
+    torch.manual_seed(6)
+    assert predicted == pytest.approx(float(Remainder()(torch.randn(4000, 64)).square().mean()), rel=0.1)
+
+
 class Angles(nn.Module):
     def __init__(self, function):
         super().__init__()

@@ -54,6 +54,17 @@ def inverse_cosine(call: Call) -> Signal:
     return P.apply(replace(phi, function=held, kinks=(-1.0, 1.0)), call.need(call.main))
 
 
+def square_root(call: Call) -> Signal:
+    """√z: its operand (1 - a² of a decay in practice) is never negative, so its Gaussian is held at 0 from below."""
+    phi = function_of(call, call.main)
+
+    def held(z: Tensor) -> Tensor:
+        inside = z > 0.0
+        return torch.where(inside, phi.function(torch.where(inside, z, 1.0)), 0.0)
+
+    return P.apply(replace(phi, function=held, kinks=(0.0,)), call.need(call.main))
+
+
 def prelu(call: Call) -> Signal:
     """PReLU with one slope: E[φ²] = (1 + a²)/2 (He et al. 2015, eq. 15); slopes that differ enter by their moments."""
     slope = call.need("weight")

@@ -35,7 +35,7 @@ _PAD = "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d r
 _POINTWISE = (
     "abs atan celu clamp clamp_max clamp_min cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid "
     "hardswish hardtanh leaky_relu log log1p log2 log_sigmoid logit mish nan_to_num neg pow reciprocal relu relu6 "
-    "rsqrt selu sigmoid silu sin sinh softplus softshrink special_erf special_expit sqrt square tan tanh "
+    "rsqrt selu sigmoid silu sin sinh softplus softshrink special_erf special_expit square tan tanh "
     "threshold"
 )
 
@@ -70,6 +70,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # activations
         **dict.fromkeys(_POINTWISE.split(), A.pointwise),
         **dict.fromkeys(("acos", "asin"), A.inverse_cosine),
+        "sqrt": A.square_root,
         **WAVES,
         **DECAYS,
         "glu": J.glu,
