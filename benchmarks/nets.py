@@ -182,3 +182,18 @@ WIDE = (
     )),
     *(Case(n, library(f"timm:{n}"), (8, 3, 64, 64), None, False) for n in ("dm_nfnet_f0", "nf_resnet26")),
 )  # fmt: skip
+
+# Chosen from the libraries' lists by family alone, and measured after every rule was written: nobody looked at them before.
+FRESH = (
+    *(normalised(f"timm:{n}") for n in (
+        "cspdarknet53", "densenetblur121d", "dpn68", "edgenext_xx_small", "fastvit_t8", "gernet_s", "ghostnetv2_100", "legacy_seresnet18",
+        "mobilenetv3_rw", "mobilevitv2_050", "regnetz_b16", "repghostnet_050", "resnest14d", "tf_efficientnetv2_b0", "tresnet_m", "xception41",
+    )),
+    normalised("torchvision:mc3_18", (2, 3, 8, 48, 48)),
+    normalised("torchvision:regnet_x_800mf"),
+    normalised("torchvision:resnet101"),
+    Case("vgg19", library("torchvision:vgg19"), (8, 3, 64, 64), None, False),
+    Case("MONAI SegResNet", library("monai.networks.nets:SegResNet", in_channels=1, out_channels=2), (2, 1, 32, 32, 32), None, True),
+    Case("MONAI VNet", library("monai.networks.nets:VNet"), (2, 1, 32, 32, 32), None, True),
+    Case("MONAI BasicUNet", library("monai.networks.nets:BasicUNet", spatial_dims=3), (2, 1, 32, 32, 32), None, True),
+)  # fmt: skip

@@ -5,6 +5,7 @@ python benchmarks/predictions.py --set held-out                 # others of the 
 python benchmarks/predictions.py --set wide --out benchmarks/results/predictions.jsonl --seconds 170   # 60 nets, resumable
 python benchmarks/predictions.py --set wide --out benchmarks/results/predictions.jsonl --summary       # its table
 python benchmarks/predictions.py --set tokens --draws 4                          # transformers, mixers, language models
+python benchmarks/predictions.py --set fresh --draws 8 --known 0.02 --most 64    # nets that no rule was looked at with
 python benchmarks/predictions.py --images --draws 16 --only VGG-16
 
 cumulative: E[y²] of a weight op, measured over predicted. local: the same ratio over that of the weight op before it.
@@ -13,6 +14,7 @@ backward: the step of E[g²] from a weight op to the one before it; first layer:
 Predicted is an expectation over the weights, so measured is the arithmetic mean over draws: their median is below it by
 theory (E[y²] of a net without normalisation is close to log-normal, whose median is the mean times exp(-Var/2)). Each
 local ratio comes with its standard error over the draws; the summary tells misses that chance explains from others.
+--known goes on drawing, --draws at a time, until nine in ten of these errors are that small, or --most draws are done.
 """
 
 from __future__ import annotations
@@ -22,15 +24,16 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from nets import HELD_OUT, ISSUE, WIDE, Case
+from nets import FRESH, HELD_OUT, ISSUE, WIDE, Case
 from nets_tokens import TOKENS
+from prediction_tables import HEADER, Result, line, share, table
 from torch import nn
 
 from stepzero import Plan, plan
@@ -41,27 +44,25 @@ from stepzero.errors import StepZeroError
 from stepzero.moments import Flow, propagate, weight_sites
 from stepzero.network import ModelInputs, capture, random_state_kept, real_inputs
 
-SETS = {"promised": ISSUE, "held-out": HELD_OUT, "wide": (*ISSUE, *HELD_OUT, *WIDE), "tokens": TOKENS}
+SETS = {"promised": ISSUE, "held-out": HELD_OUT, "wide": (*ISSUE, *HELD_OUT, *WIDE), "fresh": FRESH, "tokens": TOKENS}
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was found of one net."""
+class Effort:
+    """How many draws a net gets: `draws` at a time, until nine in ten standard errors are `known`, at most `most`."""
 
-    net: str
-    inputs: str
-    normalised: bool
     draws: int
-    seconds: float  # of planning
-    forward: list[float]  # cumulative, measured over predicted
-    backward: list[float]  # steps
-    first: float
-    errors: list[float] = field(default_factory=list)  # standard errors of the logs of the local steps
+    known: float = 0.0
+    most: int = 0
 
-    @property
-    def local(self) -> list[float]:
-        """Steps of the cumulative ratio from op to op."""
-        return [b / a for a, b in pairwise(self.forward) if a and b]
+    def __str__(self) -> str:
+        return f"{self.draws} to {self.most} draws" if self.known else f"{self.draws} draws"
+
+    def enough(self, measured: Sequence[Sequence[float]]) -> bool:
+        """Whether these draws of each op will do."""
+        errors = sorted(standard_errors(measured))
+        done = len(measured[0]) if measured else self.most
+        return not self.known or done >= self.most or not errors or errors[int(0.9 * (len(errors) - 1))] <= self.known
 
 
 def main() -> None:
@@ -74,7 +75,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="append results here, and skip what is there")
     parser.add_argument("--seconds", type=float, default=math.inf, help="start no net after this long")
     parser.add_argument("--summary", action="store_true", help="print the table of --out and measure nothing")
+    parser.add_argument("--known", type=float, default=0.0, help="draw until 9 in 10 standard errors are this small")
+    parser.add_argument(
+        "--most", type=int, default=0, help="with --known: never more draws than this (default 8 times --draws)"
+    )
     options = parser.parse_args()
+    effort = Effort(options.draws, options.known, options.most or 8 * options.draws)
     if options.summary:
         print(table(load(options.out)))
         return
@@ -82,13 +88,13 @@ def main() -> None:
     kind = "1/f images" if options.images else "N(0, 1)"
     done = {(r.net, r.inputs) for r in load(options.out)}
     cases = [c for c in SETS[options.set] if options.only.lower() in c.name.lower() and (c.name, kind) not in done]
-    print(f"{options.draws} draws, {kind} input, training mode.\n{HEADER}", flush=True)
+    print(f"{effort}, {kind} input, training mode.\n{HEADER}", flush=True)
     start, missed = time.monotonic(), 0
     for case in cases:
         if time.monotonic() - start > options.seconds:
             break
         try:
-            result = measure(case, options.draws, images=options.images)
+            result = measure(case, effort, images=options.images)
         except (StepZeroError, RuntimeError, ValueError, TypeError) as error:  # one net must not end a long run
             print(f"{case.name:28} failed: {type(error).__name__}: {error}", flush=True)
             missed += 1
@@ -103,14 +109,14 @@ def main() -> None:
     raise SystemExit(1 if missed else 0)
 
 
-def measure(case: Case, draws: int, *, images: bool) -> Result:
+def measure(case: Case, effort: Effort, *, images: bool) -> Result:
     """Plan and measure one net."""
     model = case.model()
     inputs = pink(case.shape) if images and isinstance(case.shape, tuple) else case.shape
     start = time.perf_counter()
     made = plan(model, inputs)
     seconds = time.perf_counter() - start
-    flow, outputs, runs = drawn(model, inputs, made, draws)
+    flow, outputs, runs = drawn(model, inputs, made, effort)
     gradients = flow.gradients()
     predicted = [flow.second(output) for output in outputs.values()]
     measured = [[run[node].second for run in runs] for node in outputs]
@@ -120,19 +126,23 @@ def measure(case: Case, draws: int, *, images: bool) -> Result:
     steps = [a / b for a, b in pairwise(ratios)]
     kind = "1/f images" if images else "N(0, 1)"
     first = ratios[0] if ratios else math.nan
-    return Result(case.name, kind, case.normalised, draws, seconds, forward, steps, first, standard_errors(measured))
+    return Result(
+        case.name, kind, case.normalised, len(runs), seconds, forward, steps, first, standard_errors(measured)
+    )
 
 
 def drawn(
-    model: nn.Module, inputs: Any, made: Plan, draws: int
+    model: nn.Module, inputs: Any, made: Plan, effort: Effort
 ) -> tuple[Flow, dict[int, int], list[dict[int, Reading]]]:
     """Predict a planned net and draw it: the flow, each weight op's output (by node id), and the readings of each draw."""
     call = real_inputs(ModelInputs.of(inputs, model), seed=0)
     graph = capture(model, call)
     flow = propagate(graph, _floating(model, call), _moments(model, graph, made))
     sites = [replace(_site(flow, node, x, axis), law=None) for node, x, axis in weight_sites(flow)]
+    runs: list[dict[int, Reading]] = []
     with random_state_kept():
-        runs, _ = run_draws(model, graph, call, made, sites, draws, 0, True)
+        while not runs or not effort.enough([[run[site.node.id].second for run in runs] for site in sites]):
+            runs += run_draws(model, graph, call, made, sites, effort.draws, len(runs), True)[0]
     return flow, {site.node.id: site.output for site in sites}, runs
 
 
@@ -154,98 +164,6 @@ def pink(shape: Sequence[int]) -> torch.Tensor:
     amplitude = torch.where(square > 0, square.clamp_min(1e-12).rsqrt(), torch.zeros(()))
     x = torch.fft.ifftn(noise * amplitude, dim=space).real if space else noise.real
     return x / x.square().mean().sqrt()
-
-
-def share(ratios: Sequence[float], within: float) -> float:
-    """Share of the ratios within a relative error of 1."""
-    return sum(abs(ratio - 1) <= within for ratio in ratios) / max(1, len(ratios))
-
-
-def bits(ratios: Sequence[float]) -> list[float]:
-    """|log2| of the ratios, ascending."""
-    return sorted(abs(math.log2(r)) for r in ratios if r > 0)
-
-
-HEADER = (
-    f"{'net':28}{'ops':>5}{'local ≤5%':>11}{'≤15%':>6}{'cum |log2| med':>16}{'worst':>7}"
-    f"{'bwd ≤10%':>10}{'≤30%':>6}{'first layer':>13}{'plan s':>8}"
-)
-
-
-def line(r: Result) -> str:
-    """One net's line."""
-    off = bits(r.forward) or [math.nan]
-    return (
-        f"{r.net:28}{len(r.forward):5}{share(r.local, 0.05):11.0%}{share(r.local, 0.15):6.0%}"
-        f"{statistics.median(off):16.3f}{off[-1]:7.2f}{share(r.backward, 0.1):10.0%}{share(r.backward, 0.3):6.0%}"
-        f"{r.first:13.2f}{r.seconds:8.2f}"
-    )
-
-
-def table(results: Sequence[Result]) -> str:
-    """All nets as Markdown, with the totals that were asked for."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    lines += [
-        "| " + " | ".join(cells(r)) + " |" for r in sorted(results, key=lambda r: (r.inputs, not r.normalised, r.net))
-    ]
-    return "\n".join([*lines, "", *totals(results)])
-
-
-COLUMNS = (
-    "net",
-    "input",
-    "ops",
-    "local ≤ 5 / 15 %",
-    "cumulative, abs log2: median / worst",
-    "backward ≤ 10 / 30 %",
-    "first layer",
-)
-
-
-def cells(r: Result) -> list[str]:
-    """One net's row."""
-    off = bits(r.forward) or [math.nan]
-    return [
-        r.net, r.inputs, str(len(r.forward)), f"{share(r.local, 0.05):.0%} / {share(r.local, 0.15):.0%}",
-        f"{statistics.median(off):.3f} / {off[-1]:.2f}", f"{share(r.backward, 0.1):.0%} / {share(r.backward, 0.3):.0%}",
-        f"{r.first:.2f}",
-    ]  # fmt: skip
-
-
-def totals(results: Iterable[Result]) -> list[str]:
-    """Shares over all ops of all nets, and how many nets meet each aim."""
-    found = list(results)
-    local = [x for r in found for x in r.local]
-    back = [x for r in found for x in r.backward]
-    medians = [(r, statistics.median(bits(r.forward)), bits(r.forward)[-1]) for r in found if r.forward]
-    first = [(r, max(r.first, 1 / r.first)) for r in found if r.first > 0]
-    return [
-        f"{len(found)} nets, {len(local)} steps. Forward, local: {share(local, 0.05):.1%} within 5 %, {share(local, 0.1):.1%} "
-        f"within 10 %, {share(local, 0.15):.1%} within 15 %, {share(local, 0.3):.1%} within 30 %.",
-        *by_chance(found),
-        f"Backward, local: {share(back, 0.05):.1%} within 5 %, {share(back, 0.1):.1%} within 10 %, {share(back, 0.15):.1%} "
-        f"within 15 %, {share(back, 0.3):.1%} within 30 %.",
-        f"Cumulative |log2|: median ≤ 0.05 (normalised; 0.15 otherwise) in "
-        f"{sum(m <= (0.05 if r.normalised else 0.15) for r, m, _ in medians)} of {len(medians)} nets; worst ≤ 0.5 in "
-        f"{sum(w <= 0.5 for r, _, w in medians if r.normalised)} of {sum(r.normalised for r, _, _ in medians)} normalised ones.",
-        f"First-layer gradient within a factor 1.5 (normalised; 1.25 otherwise) in "
-        f"{sum(f <= (1.5 if r.normalised else 1.25) for r, f in first)} of {len(first)} nets.",
-    ]
-
-
-def by_chance(results: Iterable[Result]) -> list[str]:
-    """Shares of the local steps that the draws measured well, and how many misses chance explains."""
-    found = [r for r in results if len(r.errors) == len(r.local)]
-    pairs = [(x, e) for r in found for x, e in zip(r.local, r.errors, strict=True)]
-    sharp = [x for x, e in pairs if e <= 0.02]
-    if not sharp:
-        return []
-    explained = sum(abs(math.log(x)) <= max(0.05, 2 * e) for x, e in pairs) / len(pairs)
-    return [
-        f"Of these {len(pairs)} come with a standard error over the draws; it is at most 2 % for {len(sharp)}, of which "
-        f"{share(sharp, 0.05):.1%} are within 5 %, {share(sharp, 0.1):.1%} within 10 %, {share(sharp, 0.15):.1%} within 15 %. "
-        f"{explained:.1%} of all are within 5 % or two standard errors.",
-    ]
 
 
 def load(path: Path | None) -> list[Result]:
