@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -15,8 +16,8 @@ from torch import Tensor
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, tensor64
+from stepzero.moments._gates import gated
 from stepzero.moments._joins import multiply
-from stepzero.moments._paths import CARRIES, upstream
 from stepzero.moments._signal import Moments, Signal, widen
 from stepzero.moments._smoothing import option, spatial_rank, written
 from stepzero.moments._stream import Power, Stream, skewness_of
@@ -25,7 +26,6 @@ from stepzero.theory._hermite import ORDER, Expansion, pair
 
 Array = NDArray[np.float64]
 EXACT_WINDOWS = 64  # more different windows than this are interpolated in their correlation, or rounded
-GATES = frozenset(("sigmoid", "hardsigmoid", "softmax"))  # none of them is negative
 ROUNDING = 2e-3  # of (mean, sd, ρ) where there are more
 
 
@@ -34,7 +34,7 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
 
     A gate of a whole channel that is not negative scales the largest: max(g·x) = g·max(x) (squeeze-and-excite).
     """
-    parts = _gated(call)
+    parts = gated(call)
     if parts is None:
         y = _largest(call, call.operand(call.main))
     else:
@@ -43,28 +43,14 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
     return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
 
 
-def _gated(call: Call) -> tuple[Signal, Signal] | None:
-    """Return the map and its gate, if the operand is a map times one number in [0, 1] for each channel."""
-    maker = call.graph.producer(call.node.arguments[call.main].id)
-    if maker is None or maker.op not in ("mul", "multiply") or len(maker.inputs) != 2:
-        return None
-    n, values = spatial_rank(call.op), [call.graph.values[v] for v in maker.inputs]
-    for x, gate in (values, values[::-1]):
-        single = len(gate.shape) == len(x.shape) and prod(gate.shape[-n:]) == 1 < prod(x.shape[-n:])
-        if single and upstream(call.graph, gate.id, GATES, CARRIES) is not None:
-            found = call.signals.get(x.id), call.signals.get(gate.id)
-            kept = all(s is not None and s.tangent is not None for s in found)
-            return (found[0], found[1]) if kept and found[0] and found[1] else None
-    return None
-
-
 @np.errstate(over="ignore", invalid="ignore")  # a signal that explodes is told of where it meets a weight
 def _largest(call: Call, x: Signal) -> Signal:
     """The largest of each window of φ(root).
 
     Members of a window are taken as equally correlated, by the average of their pairs (`_Window.closeness`). A small
     change reaches the output where φ'(max) ≠ 0; in pairs, E[φ'²]² stands for E[φ'φ'].
-    Windows that overlap by s of k members have the same largest one with probability s/(2k - s).
+    Windows that overlap by s of k members have the same largest one with probability s/(2k - s). Those that do are among
+    the other places of a map: on 16×16 they are a tenth of what the mean of a normalised map is made of.
     """
     root, phi = P.root_of(x)
     window = _Window(call, root)
@@ -111,6 +97,19 @@ class _Window:
         """Share of a window's members that the next window along each axis has as well."""
         sides = zip(self.kernel, self.stride, self.dilation, self.out, strict=True)
         return [max(0, k - s) / k if d == 1 else 0.0 for k, s, d, o in sides if o > 1]
+
+    def meetings(self) -> dict[float, float]:
+        """For each share of members that two windows have in common: the share of other windows with which one has it."""
+        axes = [
+            [((k - i * s) / k, 2.0 * (o - i) / o if i else 1.0) for i in range(o if d == 1 else 1) if k > i * s]
+            for k, s, d, o in zip(self.kernel, self.stride, self.dilation, self.out, strict=True)
+        ]
+        found: dict[float, float] = {}
+        for lag in product(*axes):
+            share, windows = (prod(t) for t in zip(*lag, strict=True))
+            if share < 1.0:
+                found[share] = found.get(share, 0.0) + windows / (prod(self.out) - 1)
+        return found
 
     def same_largest(self) -> float:
         """Probability that neighbouring windows have the same largest member, over the axes."""
@@ -167,7 +166,7 @@ class _Expanded:
         self._ratios = [np.clip(r / base, 0.0, 1.0) for r in far]  # correlations as shares of the window's own
         self._dims = window.dims
         self._typical = tuple(np.array([t.mean()]) for t in (mean, sd, rho, count))
-        self._phi, self._overlaps = phi, window.overlaps()
+        self._phi, self._overlaps, self._meetings = phi, window.overlaps(), window.meetings()
 
     def skewness(self) -> float:
         """Skewness of the pooled map at its average window."""
@@ -175,11 +174,10 @@ class _Expanded:
         m1, m2, m3 = (float(expand_maximum(f, self._phi.kinks, *self._typical).mean[0]) for f in powers)
         return skewness_of(m1, m2, m3)
 
-    def overlap(self) -> float:
-        """What neighbouring windows have in common beyond the shared part, at the average window, over the axes."""
+    def overlap(self, share: float) -> float:
+        """What windows with a share of their members in common have in common beyond the shared part, at the average window."""
         mean, sd, rho, count = (float(t[0]) for t in self._typical)
-        shares = [overlap(self._phi, self._phi.kinks, mean, sd, rho, count, count * s) for s in self._overlaps]
-        return sum(shares) / max(1, len(shares))
+        return overlap(self._phi, self._phi.kinks, mean, sd, rho, count, count * share)
 
     def moments(self) -> Moments:
         """Return the six moments of the pooled map."""
@@ -187,11 +185,14 @@ class _Expanded:
         typical = b.mean(axis=tuple(d for d in self._dims if b.shape[d] > 1), keepdims=True)
         elsewhere, across, apart = self._ratios
         beside = torch.from_numpy(pair(b, b, np.ones(1)))
+        common = {share: self.overlap(share) for share in {*self._overlaps, *self._meetings}}
+        near = sum(common[share] for share in self._overlaps) / max(1, len(self._overlaps))
+        met = sum(common[share] * windows for share, windows in self._meetings.items())
         return Moments(
             torch.from_numpy(np.ascontiguousarray(b[..., 0])),
             self.second,
-            beside + (self.second - beside) * self.overlap(),
-            torch.from_numpy(pair(b, typical, elsewhere)),
+            beside + (self.second - beside) * near,
+            torch.from_numpy(pair(b, typical, elsewhere)) + (self.second - beside) * met,
             torch.from_numpy(pair(b, b, across)),
             torch.from_numpy(pair(b, typical, apart)),
         )

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from stepzero.moments import _activations as A
 from stepzero.moments import _assembly as S
+from stepzero.moments import _gates as G
 from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
 from stepzero.moments._attention import ATTENTION
@@ -68,7 +69,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # weights
         **dict.fromkeys(OPERATORS, weighted),
         # activations
-        **dict.fromkeys(_POINTWISE.split(), A.pointwise),
+        **dict.fromkeys(_POINTWISE.split(), G.pointwise),
         **dict.fromkeys(("acos", "asin"), A.inverse_cosine),
         "sqrt": A.square_root,
         **WAVES,
