@@ -19,6 +19,8 @@ FEW = 64  # rows up to this number are expanded one by one
 EXACT_ROWS = 1500  # beyond, (mean, sd) is rounded before the quadrature where it cannot be interpolated
 ROUNDING = 2e-4  # relative in sd, in units of sd for the mean
 NODES = (17, 13)  # Chebyshev nodes for one variable, and for each of two
+FEWER = ((0.02, 5), (0.2, 9), (1.0, 13))  # half the range of each of two variables, and nodes that are tried first
+POSITIVE = 4.0  # standard deviations from 0, beyond which a mean is told by its logarithm, and sd by their ratio
 PIECE = 4096  # points that are interpolated at once
 ACCURATE = 1e-8  # largest error of an interpolant between its nodes, relative to the largest value
 
@@ -27,7 +29,7 @@ def expand_unique(phi: Pointwise, mean: Array, sd: Array, skewness: float = 0.0,
     """Expand at each (mean, sd) of a map, given as flat arrays.
 
     A homogeneous φ (ReLU) of centred signals is scaled from one row. Many different rows are interpolated by Chebyshev
-    polynomials in (mean, log sd), to 1e-8 as checked between the nodes; where that fails, (mean, sd) is rounded to 2e-4.
+    polynomials in (mean, log sd) or their logarithms, to 1e-8 as checked between the nodes; where that fails, (mean, sd) is rounded to 2e-4.
     """
     if mean.size <= 4:
         return phi.expand(mean, sd, skewness, kurtosis)
@@ -60,22 +62,41 @@ def _interpolated(expand: Callable[[Array, Array], Expansion], mean: Array, sd: 
     """Expand at Chebyshev nodes and interpolate; None where some sd are 0, nodes would be many, or the error is too large."""
     if sd.min() <= 0.0:
         return None
-    spans = [_Span.of(mean), _Span.of(np.log(sd))]
-    sizes = [1 if span.half == 0.0 else NODES[sum(s.half > 0.0 for s in spans) - 1] for span in spans]
-    if mean.size < 2 * sizes[0] * sizes[1]:
-        return None
-    nodes, checks = zip(*(_angles(n) for n in sizes), strict=True)
-    grid = [np.cos(np.stack([a.ravel() for a in np.meshgrid(*angles, indexing="ij")])) for angles in (nodes, checks)]
+    if (mean > POSITIVE * sd).all():
+        return _by_nodes(lambda x, y: expand(np.exp(x), np.exp(x + y)), np.log(mean), np.log(sd / mean), 1.0)
+    return _by_nodes(lambda x, y: expand(x, np.exp(y)), mean, np.log(sd), float(sd.min()))
+
+
+def _by_nodes(expand: Callable[[Array, Array], Expansion], x: Array, y: Array, unit: float) -> Expansion | None:
+    """Interpolate in two variables, with few nodes first where neither moves far; x counts in a unit."""
+    spans = _Span.of(x), _Span.of(y)
+    moving = [span.half > 0.0 for span in spans]
+    usual = [NODES[sum(moving) - 1] if moves else 1 for moves in moving]
+    halves = spans[0].half / unit, spans[1].half
+    fewer = [next((n for most, n in FEWER if half <= most), 0) for half in halves] if all(moving) else usual
+    for sizes in (fewer, usual) if all(fewer) and fewer != usual else (usual,):
+        if x.size >= 2 * sizes[0] * sizes[1]:
+            found = _on_grid(expand, np.stack([x, y]), spans, sizes)
+            if found is not None:
+                return found
+    return None
+
+
+def _on_grid(
+    expand: Callable[[Array, Array], Expansion], points: Array, spans: Sequence[_Span], sizes: Sequence[int]
+) -> Expansion | None:
+    angles = zip(*(_angles(n) for n in sizes), strict=True)  # of nodes, and of checks between them
+    grid = [np.cos(np.stack([a.ravel() for a in np.meshgrid(*both, indexing="ij")])) for both in angles]
     at = np.concatenate(grid, axis=1)
-    rows = expand(spans[0].value(at[0]), np.exp(spans[1].value(at[1])))
+    rows = expand(spans[0].value(at[0]), spans[1].value(at[1]))
     table, slopes, count = _table(rows), rows.slope_coefficients is not None, grid[0].shape[1]
     weights = np.kron(_transform(sizes[0]), _transform(sizes[1]))
     polynomials = table[:, :count] @ weights
     error = np.abs(polynomials @ _basis(grid[1], sizes) - table[:, count:]) / _scales(table[:, count:], slopes)
     if not error.max() < ACCURATE:
         return None
-    x = np.stack([span.place(v) for span, v in zip(spans, (mean, np.log(sd)), strict=True)])
-    pieces = [polynomials @ _basis(x[:, i : i + PIECE], sizes) for i in range(0, mean.size, PIECE)]
+    x = np.stack([span.place(v) for span, v in zip(spans, points, strict=True)])
+    pieces = [polynomials @ _basis(x[:, i : i + PIECE], sizes) for i in range(0, x.shape[1], PIECE)]
     return _expansion(np.concatenate(pieces, axis=1), slopes=slopes)
 
 
