@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +40,7 @@ class Call:
     node: Node
     signals: Mapping[int, Signal]  # by value id
     weights: Weights
+    numbers: dict[Hashable, Signal] = field(default_factory=dict)  # of constants met on the walk, by where they lie
 
     @property
     def op(self) -> str:
@@ -93,7 +94,12 @@ class Call:
         known = self.graph.values[ref.id].known if isinstance(ref, Ref) else None
         if known is None:
             raise NoRuleError(f"{self.op} (at {self.where}) got neither moments nor numbers in its argument {name!r}")
-        return constant(known)
+        if known.numel() == 1:
+            return constant(known)
+        key = known.untyped_storage().data_ptr(), known.storage_offset(), known.shape, known.stride(), known.dtype
+        if key not in self.numbers:
+            self.numbers[key] = constant(known)
+        return self.numbers[key]
 
     @property
     def main(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -79,6 +79,7 @@ class _Walk:
     on_unknown: OnUnknown
     signals: dict[int, Signal] = field(default_factory=dict)
     taps: dict[int, Tensor] = field(default_factory=dict)
+    numbers: dict[Hashable, Signal] = field(default_factory=dict)
     probed: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     last_uses: dict[int, int] = field(default_factory=dict)
@@ -109,7 +110,7 @@ class _Walk:
         outputs = [v for v in (self.graph.values[out] for out in node.outputs) if v.known is None]
         if not any(v.dtype.is_floating_point or v.dtype.is_complex for v in outputs):
             return
-        call = Call(self.graph, node, self.signals, self.weights)
+        call = Call(self.graph, node, self.signals, self.weights, self.numbers)
         for v, signal in zip(node.outputs, self._rule(call), strict=False):
             if signal is not None:
                 self.signals[v] = self._tapped(call, signal if node.grad and node.op != "detach" else stopped(signal))

@@ -103,7 +103,7 @@ class Signal:
     """
 
     __slots__ = (
-        "_moments", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "shape", "source", "tails", "tap",
+        "_moments", "_placings", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "shape", "source", "tails", "tap",
         "unevenness",
     )  # fmt: skip
 
@@ -128,6 +128,7 @@ class Signal:
         self.shape = tuple(shape)
         self.roles = roles
         self._moments = moments
+        self._placings: dict[R.Roles, Signal] = {}  # of numbers, by the roles of what they met
         self._tangent = tangent
         self.source = source
         self.knob = knob  # for weights
@@ -209,6 +210,13 @@ class Signal:
         """Return the mean of a lean tensor over the whole shape: each of its elements stands for equally many."""
         return float(t.detach().double().mean())
 
+    def placing(self, roles: R.Roles) -> Signal:
+        """Return known numbers whose axes stand for these roles, made once."""
+        assert self.known is not None
+        if roles not in self._placings:
+            self._placings[roles] = constant(self.known.expand(self.shape), roles)
+        return self._placings[roles]
+
     def mapped(self, f: Linear) -> tuple[Moments, Moments | None]:
         """Apply what a linear op does to the moments and to the tangent."""
         with torch.no_grad():
@@ -234,7 +242,8 @@ def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
         others = x * (x.sum(dim=tuple(places), keepdim=True) - x) / (count - 1)
     else:
         others = x * x.mean() if x.numel() > 1 and roles is None else x * x
-    moments = Moments(x, x * x, x * x, others, x * x, others)
+    square = x * x
+    moments = Moments(x, square, square, others, square, others)
     return Signal(x.shape, R.same(x.shape, "copy") if roles is None else roles, moments, known=x)
 
 
@@ -243,9 +252,7 @@ def placed(x: Signal, roles: R.Roles) -> Signal:
     if x.known is None or x.tangent is not None or x.known.numel() == 1 or len(x.shape) > len(roles):
         return x
     own = roles[len(roles) - len(x.shape) :]
-    return constant(
-        x.known.expand(x.shape), tuple(R.resize(a, n) if n > 1 else () for a, n in zip(own, x.shape, strict=True))
-    )
+    return x.placing(tuple(R.resize(a, n) if n > 1 else () for a, n in zip(own, x.shape, strict=True)))
 
 
 def lean(t: Tensor) -> Tensor:
