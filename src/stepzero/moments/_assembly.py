@@ -13,7 +13,7 @@ from torch.nn import functional
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call
-from stepzero.moments._moves import moved, same, trimmed
+from stepzero.moments._moves import moved, same, trimmed, written
 from stepzero.moments._signal import Knob, Moments, Signal, constant, lean, ranked, widen
 from stepzero.moments._stream import Stream
 from stepzero.network import Ref
@@ -65,11 +65,11 @@ def padded(call: Call) -> Signal:
     if call.argument("mode", "constant") != "constant" or not value:
         return moved(call, x, same)[0]
     m = x.moments
-    mean = trimmed(call.run(**{call.main: x.full(m.mean)}))
-    rest = (trimmed(call.run(**{call.main: x.full(t), "value": value**2})) for t in m[1:])
+    mean = trimmed(call.run(**{call.main: written(call, x, m.mean)}))
+    rest = (trimmed(call.run(**{call.main: written(call, x, t), "value": value**2})) for t in m[1:])
     tangent = None
     if x.tangent is not None:
-        tangent = x.tangent.each(lambda t: lean(call.run(**{call.main: x.full(t), "value": 0.0})))
+        tangent = x.tangent.each(lambda t: lean(call.run(**{call.main: written(call, x, t), "value": 0.0})))
     roles = tuple(R.resize(axis, n) for axis, n in zip(x.roles, call.shape, strict=True))
     return Signal(call.shape, roles, Moments(mean, *rest), tangent)
 

@@ -30,14 +30,13 @@ def runs_of(root: Signal) -> tuple[Tensor | None, Tensor]:
 def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
     """Return the signal of one channel for each run; a run's small changes are averaged."""
     runs, count = first.numel(), group.numel()
-    weight = torch.zeros(runs, count, dtype=torch.float64)
-    weight[group, torch.arange(count)] = 1.0
-    weight = weight / weight.sum(1, keepdim=True)
+    share = 1.0 / torch.bincount(group).to(torch.float64)[group]  # of each channel in its run
 
     def average(t: Tensor) -> Tensor:
         if t.dim() < 2 or t.shape[1] != count:
             return t
-        return torch.einsum("rc,bc...->br...", weight, t)
+        parts = t * share.reshape(-1, *(1,) * (t.dim() - 2))
+        return parts.new_zeros(t.shape[0], runs, *t.shape[2:]).index_add(1, group, parts)
 
     m = root.moments.each(lambda t: t[:, first] if t.dim() > 1 and t.shape[1] == count else t)
     change = None if root.tangent is None else root.tangent.each(average)

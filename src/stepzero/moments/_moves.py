@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -64,7 +64,7 @@ def moved(call: Call, x: Signal, roles: Roling) -> list[Signal]:
             return [t.reshape((1,) * len(shape)) for shape in call.shapes]
         if roles is reshaped:
             return [_reshaped(x, t, call.shape)]
-        return listed(call.run(**{call.main: _written(call, x, t, roles)}))
+        return listed(call.run(**{call.main: written(call, x, t, roles)}))
 
     with torch.no_grad():
         moments = _columns(x.moments, lambda t: [trimmed(part) for part in run(t)])
@@ -92,15 +92,18 @@ def _fitted(axes: R.Roles, shape: Sequence[int]) -> R.Roles:
     return tuple(R.resize(axis, n) for axis, n in zip(axes, shape, strict=True))
 
 
-def _written(call: Call, x: Signal, t: Tensor, roles: Roling) -> Tensor:
-    """Write out the axes that the op looks at: none of a permutation, its own of an op along one axis, otherwise all."""
-    if roles is permuted:
-        return ranked(t, len(x.shape))
-    d = call.argument("dim")
-    if call.op not in ALONG or not isinstance(d, int):
-        return x.full(t)
-    t, d = ranked(t, len(x.shape)), d % len(x.shape)
-    return t.expand(*t.shape[:d], x.shape[d], *t.shape[d + 1 :])
+def written(call: Call, x: Signal, t: Tensor, roles: Roling | None = None) -> Tensor:
+    """Write out the axes that the op looks at: none of a permutation, its own of an op along one axis or of a border, otherwise all."""
+    axes: Iterable[int] = range(len(x.shape))
+    d, pads, shifted = call.argument("dim"), call.argument("pad", call.argument("padding")), call.argument("dims")
+    if roles is permuted or (call.op in ("roll", "flip") and shifted):  # one element that is rolled stays where it is
+        axes = ()
+    elif call.op in ALONG and isinstance(d, int):
+        axes = (d % len(x.shape),)
+    elif "pad" in call.op and pads:
+        axes = [len(x.shape) - 1 - i // 2 for i, n in enumerate(pads) if n]
+    t = ranked(t, len(x.shape))
+    return t.expand([n if d in axes else t.shape[d] for d, n in enumerate(x.shape)])
 
 
 def _reshaped(x: Signal, t: Tensor, shape: Sequence[int]) -> Tensor:
