@@ -174,6 +174,31 @@ def test_changes_behind_few_weights_live_where_outputs_are_large(activation):
     assert abs(float(mean) - predicted) <= 4 * float(error) + 0.04 * predicted  # of second order in 1/9
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.SiLU()])
+def test_gradients_that_places_have_in_common_grow_behind_few_weights(activation):
+    """E[w w'] = 0, but not E[w w' φ'(y)φ'(y')]: a mean over the map finds 30 to 38 % more in front of a depthwise 3×3."""
+    first = nn.Conv2d(64, 64, 1, bias=False)
+    depthwise = nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False)
+    norms = [nn.BatchNorm2d(64, affine=False) for _ in range(2)]
+    module = nn.Sequential(
+        first, norms[0], activation, depthwise, norms[1], activation, nn.AdaptiveAvgPool2d(1)
+    ).train()
+    graph = capture(module, (32, 64, 6, 6))
+    law = torch.tensor(0.0).double(), torch.tensor(1.0).double()  # far from the scale that norms bring
+    predicted = next(iter(propagate(graph, {}, dict.fromkeys(graph.parameters, law)).gradients().values()))
+    torch.manual_seed(9)
+    found = []
+    for _ in range(60):
+        nn.init.normal_(first.weight)
+        nn.init.normal_(depthwise.weight)
+        z = first(torch.randn(32, 64, 6, 6)).detach().requires_grad_()
+        y = module[1:](z)
+        (g,) = torch.autograd.grad(y, z, torch.randn_like(y))
+        found.append(g.square().mean())
+    mean, error = torch.stack(found).mean(), torch.stack(found).std() / 60**0.5
+    assert abs(float(mean) - predicted) <= 4 * float(error) + 0.05 * predicted  # too high by 1 % (ReLU), 5 % (SiLU)
+
+
 def test_a_norm_of_one_element_puts_out_zero():
     class One(nn.Module):
         def forward(self, x):

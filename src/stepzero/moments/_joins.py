@@ -173,7 +173,7 @@ def _product_shape(a: Signal, b: Signal) -> _Shape:
     for x, factor in ((a, b), (b, a)):
         steady, square = factor.average(factor.mean), factor.average(factor.second)
         if (any(x.stream) or x.parts or any(x.tails)) and abs(steady) > 0.99 * square**0.5:
-            parts = [Part(p.change.times(square), p.mean * steady, p.variance * square) for p in x.parts]
+            parts = [part.times(steady) for part in x.parts]
             parts = parts if factor.tangent is None else []
             return {"stream": x.stream.times(steady), "tails": x.tails, "parts": parts}
     return {}

@@ -117,8 +117,19 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         return change.times(scale * inverse)
 
     change, parts = _uneven(x) if members.channels == 1 else (x.tangent, [])
-    parts = [Part(through(p.change), p.mean * shrunk**0.5, p.variance * shrunk) for p in parts]
+    bend = scale.square() * inverse * _of_two(x.unevenness) * (1.0 - 1.0 / members.inputs)
+    parts = [
+        p._replace(change=p.change.ranked(len(x.shape)).times(bend))  # of a channel's own direction 1/inputs is removed
+        if p.bent
+        else Part(through(p.change), p.mean * shrunk**0.5, p.variance * shrunk)
+        for p in parts
+    ]
     return Signal(x.shape, x.roles, y, through(change), stream=stream, parts=parts)
+
+
+def _of_two(unevenness: float) -> float:
+    """E[w²w'²/v²]·E[v]²/(E[w²]E[w'²]) = n/(n + 2) for two of n weights that make v, known by E[v]E[1/v] = n/(n - 2)."""
+    return unevenness / (2.0 * unevenness - 1.0)
 
 
 def _uneven(x: Signal) -> tuple[Moments, list[Part]]:

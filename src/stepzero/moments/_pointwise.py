@@ -21,7 +21,7 @@ from stepzero.moments._expansions import expand_unique
 from stepzero.moments._signal import Moments, Part, Signal, Source, Tails
 from stepzero.moments._stream import bearable, limited, stream_of
 from stepzero.moments._tails import in_units_of_all
-from stepzero.theory._hermite import Expansion, PiecewiseLinear, curvature, expand, pair
+from stepzero.theory._hermite import Expansion, PiecewiseLinear, curvature, expand, incline, pair
 
 Array = NDArray[np.float64]
 Evaluated = tuple[Moments, Moments | None]  # moments and tangent
@@ -131,7 +131,7 @@ def _part_through(root: Signal, phi: Pointwise, part: Part, tails: Tails) -> Mom
     there = Moments(m.mean + shift, variance + (m.mean + shift) ** 2, *(t + common for t in m[2:]))
     pairs = _Pairs(Signal(root.shape, root.roles, there), tails)
     e = expand_unique(phi, pairs.mean.ravel(), pairs.sd.ravel(), limited(root.skewness), pairs.kurtosis)
-    return pairs.through(e, part.change)
+    return pairs.bent(e, part.change) if part.bent else pairs.through(e, part.change)
 
 
 def _added(changes: Sequence[Moments]) -> Moments:
@@ -186,6 +186,18 @@ class _Pairs:
         shape = self.mean.shape
         slopes = self.moments(e.slopes(self.sd.ravel()).reshape(*shape, -1), e.slope_second.reshape(shape))
         return Moments(tensor64(0.0), *(c * k for c, k in zip(change[1:], slopes[1:], strict=True)))
+
+    def bent(self, e: Expansion, change: Moments) -> Moments:
+        """Return the pairs that the bend of the function makes of a change: E[φ''φ''] times what they bring."""
+        b = e.slopes(self.sd.ravel()).reshape(*self.mean.shape, -1)
+        sides = ((b, self.sd, False), (_average_places(b, self.roles), self._far[1], True))
+        kinds = zip((self.m.near, self.m.elsewhere), (change.near, change.elsewhere), sides, strict=True)
+        made = []
+        for product, pairs, (other, sd, apart) in kinds:
+            area = self.sd * sd
+            bend = incline(b, np.broadcast_to(other, b.shape), self.rho(product, apart))
+            made.append(pairs * torch.from_numpy(np.where(area > 0.0, bend / np.where(area > 0.0, area, 1.0), 0.0)))
+        return change._replace(near=made[0], elsewhere=made[1])
 
     def rho(self, product: Tensor, apart: bool) -> Array:
         """Return the correlation behind E[x x'], with the average other place or with a like one."""

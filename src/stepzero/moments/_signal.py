@@ -91,6 +91,12 @@ class Part(NamedTuple):
     change: Moments
     mean: float  # the sum's mean there, less its mean
     variance: float  # the same of its variance
+    bent: bool = False  # pairs that are none yet: a function of the sum makes them where it bends, by E[φ''φ'']
+
+    def times(self, factor: float) -> Part:
+        """Return the part of the sum times a number; what bends counts by the change and by the sum."""
+        by = factor**4 if self.bent else factor**2
+        return Part(self.change.times(by), self.mean * factor, self.variance * factor**2, self.bent)
 
 
 class Signal:

@@ -61,7 +61,7 @@ def weighted(call: Call) -> Signal:
     tangent = None if x.tangent is None else weight(x.tangent.each(weight.fold), profile=None)
     y = Signal(
         call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan), tails=_tails(x, w, op, fan),
-        parts=_livelier(x, w, moments, tangent, fan),
+        parts=_by_few(x, w, op, moments, tangent, fan),
     )  # fmt: skip
     bias = call.signal("bias") if "bias" in call.node.arguments else call.signal("self")
     return y if bias is None or bias is x else _biased(y, bias, CHANNEL_AXIS.get(call.op, 1))
@@ -165,20 +165,43 @@ def _unevenness(m: Moments, w: Signal, op: Operator, fan: float) -> float:
     return mean_inverse(rho, min(taps, fan), fan)
 
 
-def _livelier(x: Signal, w: Signal, y: Moments, change: Moments | None, fan: float) -> list[Part]:
+def _by_few(x: Signal, w: Signal, op: Operator, y: Moments, change: Moments | None, fan: float) -> list[Part]:
+    """Say what few weights (2 to 200) do to a change beyond their variance: `_livelier`, `_bent`."""
+    if change is None or w.known is not None or len(w.shape) < 3 or not 2.0 < fan < 200.0:
+        return []
+    there = x.average(x.mean) + x.stream.live_mean
+    inside = x.variance + x.stream.live_variance
+    part = _livelier(x, change, y, there * there + inside, fan)
+    if op.meetings is None:
+        return [part]
+    return [part, _bent(x, change, y, x.stream.live_mean**2 + inside, op.meetings())]
+
+
+def _livelier(x: Signal, change: Moments, y: Moments, lively: float, fan: float) -> Part:
     """Where a change passes one of few weights, this weight and its input make the output large as well.
 
     With weights w²E[x²φ'²]/E[φ'²], E[w⁴] of normalised weights being 3n/(n + 2), the output's variance there is
     larger by a share of (3n/(n + 2) · E[x²φ'²]/(E[x²]E[φ'²]) - 1)/n: an activation that is steep where its
     argument is large (silu, hard-swish, not ReLU) lets more of the change through.
     """
-    if change is None or w.known is not None or len(w.shape) < 3 or not 2.0 < fan < 200.0:
-        return []
     second = x.average(x.second)
-    there = x.average(x.mean) + x.stream.live_mean
-    lively = there * there + x.variance + x.stream.live_variance
     share = (3 * fan / (fan + 2) * lively / second - 1.0) / fan if second > 0 else 0.0
-    return [Part(change, 0.0, share * float((y.second - y.mean**2).mean()))]
+    return Part(change, 0.0, share * float((y.second - y.mean**2).mean()))
+
+
+def _bent(x: Signal, change: Moments, y: Moments, lively: float, meet: Meetings) -> Part:
+    """A change of one input that reaches several places of a channel, each by a weight of its own.
+
+    E[w w'] = 0 keeps them apart, but φ' behind them knows the weights: y holds w(x - E[x]) and y' the same with w', so
+    E[w w' φ'(y)φ'(y')] = E[w²w'²]·E[(x - E[x])²φ'(x)²]/E[φ'(x)²]·E[φ''φ'']. A gradient that all places of a map have in
+    common (of a mean over it, of a squeeze-and-excite gate) comes through a depthwise 3×3 a third larger for it; that is
+    predicted to 1 % under ReLU, 5 % under SiLU.
+    """
+    second = x.average(x.second)
+    gain = lively * float(y.second.mean()) / second if second > 0 else 0.0
+    zero = torch.zeros_like(change.second)
+    near, elsewhere = (change.second * (gain * share) for share in (meet.inputs_near, meet.inputs_elsewhere))
+    return Part(Moments(zero, zero, near, elsewhere, zero, zero), 0.0, 0.0, bent=True)
 
 
 def _tails(x: Signal, w: Signal, op: Operator, fan: float) -> Tails:

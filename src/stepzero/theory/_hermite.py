@@ -189,6 +189,12 @@ def pair(a: Array, b: Array, rho: Array) -> Array:
     return total
 
 
+def incline(a: Array, b: Array, rho: Array) -> Array:
+    """Return d/dρ of `pair`: of slopes, sd²·E[φ'' φ'']."""
+    root = np.sqrt(np.arange(1.0, a.shape[-1]))
+    return pair(a[..., 1:] * root, b[..., 1:] * root, rho)
+
+
 def curvature(a: Array, b: Array, rho: Array) -> Array:
     """Return ½ d²/dρ² of `pair`: what E[φ φ'] gains where ρ itself scatters, per unit of its variance."""
     n = np.arange(2.0, a.shape[-1])
