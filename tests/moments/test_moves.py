@@ -128,6 +128,9 @@ def test_moments_of_one_tensor_are_moved_once():
         (lambda t: t.transpose(1, 2), (1, 1, 6)),
         (lambda t: t[:, 1:4], (1, 3, 1)),
         (lambda t: t.unbind(2)[3], (1, 6)),
+        (lambda t: F.pad(t, (0, 0, 2, 1)), (1, 9, 1)),
+        (lambda t: t.roll((1, 2), (1, 2)), (1, 6, 1)),
+        (lambda t: t.flip(1), (1, 6, 1)),
     ],
 )
 def test_axes_on_which_nothing_changes_are_not_written_out(op, shape):

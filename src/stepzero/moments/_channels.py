@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,13 +32,12 @@ def runs_of(root: Signal) -> tuple[Tensor | None, Tensor]:
 def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
     """Return the signal of one channel for each run; a run's small changes are averaged."""
     runs, count = first.numel(), group.numel()
-    share = 1.0 / torch.bincount(group).to(torch.float64)[group]  # of each channel in its run
 
     def average(t: Tensor) -> Tensor:
         if t.dim() < 2 or t.shape[1] != count:
             return t
-        parts = t * share.reshape(-1, *(1,) * (t.dim() - 2))
-        return parts.new_zeros(t.shape[0], runs, *t.shape[2:]).index_add(1, group, parts)
+        mean: Tensor = MeanOfRuns.apply(t, group)  # type: ignore[no-untyped-call]
+        return mean
 
     m = root.moments.each(lambda t: t[:, first] if t.dim() > 1 and t.shape[1] == count else t)
     change = None if root.tangent is None else root.tangent.each(average)
@@ -54,6 +55,24 @@ def one_of_each(root: Signal, first: Tensor, group: Tensor) -> Signal:
         parts=parts,
         tails=root.tails,
     )
+
+
+class MeanOfRuns(torch.autograd.Function):
+    """Averages over runs of channels, which keep nothing but the runs for their backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, group: Tensor) -> Tensor:
+        """Average along axis 1."""
+        sizes = torch.bincount(group).to(t.dtype)
+        share = (1.0 / sizes).reshape(-1, *(1,) * (t.dim() - 2))
+        ctx.group, ctx.share = group, share
+        return t.new_zeros(t.shape[0], sizes.numel(), *t.shape[2:]).index_add(1, group, t) * share
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Hand each channel its share."""
+        (g,) = grads
+        return (g * ctx.share)[:, ctx.group], None
 
 
 def spread(m: Moments, group: Tensor) -> Moments:
