@@ -114,7 +114,8 @@ def add(call: Call, a: Signal, b: Signal) -> Signal:
     tangent = summed([(a.tangent, 1.0), (b.tangent, alpha**2)])
     parts = [part for x, factor in ((a, 1.0), (b, alpha)) if (part := _part(x, factor)) is not None]
     parts = parts if any(part.mean or part.variance for part in parts) else []
-    return Signal(a.shape, a.roles, moments, tangent, stream=Stream(_sum_skewness(a, b, alpha)), parts=parts)
+    stream, tails = Stream(_sum_skewness(a, b, alpha)), _sum_tails(a, b, alpha)
+    return Signal(a.shape, a.roles, moments, tangent, stream=stream, parts=parts, tails=tails)
 
 
 def _part(x: Signal, factor: float) -> Part | None:
@@ -132,6 +133,15 @@ def _sum_skewness(a: Signal, b: Signal, alpha: float) -> float:
     if not 0.0 < variance < math.inf:
         return 0.0
     return sum(sign * x.skewness * math.pow(v / variance, 1.5) for sign, x, v in sides)
+
+
+def _sum_tails(a: Signal, b: Signal, alpha: float) -> Tails:
+    """Fourth cumulants of independent operands add, alone and in pairs."""
+    v, w = max(0.0, a.variance), max(0.0, b.variance) * alpha**2
+    if not 0.0 < v + w < math.inf:
+        return Tails()
+    p, q = (v / (v + w)) ** 2, (w / (v + w)) ** 2
+    return Tails(*(p * s + q * t for s, t in zip(a.tails, b.tails, strict=True)))
 
 
 def summed(parts: Sequence[tuple[Moments | None, float | Moments]]) -> Moments | None:
@@ -176,7 +186,27 @@ def _product_shape(a: Signal, b: Signal) -> _Shape:
             parts = [part.times(steady) for part in x.parts]
             parts = parts if factor.tangent is None else []
             return {"stream": x.stream.times(steady), "tails": x.tails, "parts": parts}
+    for x, gate in ((a, b), (b, a)):
+        if not bool(x.mean.any()) and 2.0 * gate.average(gate.mean) ** 2 > gate.average(gate.second) > 0.0:
+            return {"tails": _gated_tails(x, gate)}
     return {}
+
+
+def _gated_tails(x: Signal, gate: Signal) -> Tails:
+    """E[x²x'²]E[g²g'²] of a centred signal and a gate, less what a Gaussian has: places that share a gate stray together.
+
+    ReLU behind a sum with it (SE-ResNeXt) leaves 1.2 times what a Gaussian does in common to the places of one input.
+    """
+    mean, second, q = gate.average(gate.mean), gate.average(gate.second), x.average(x.second)
+    v = max(0.0, second - mean**2)
+    third, fourth = 4.0 * mean * gate.skewness * v**1.5, (3.0 + gate.stream.kurtosis) * v**2
+    spread = (mean**4 + 6.0 * mean**2 * v + third + fourth) / second**2 - 1.0
+    found = []
+    for t, own, other in zip(x.tails, x.moments[1:], gate.moments[1:], strict=True):
+        share = (gate.average(other) - mean**2) / v if v else 0.0
+        usual = 1.0 + 2.0 * (x.average(own) / q) ** 2 if q else 1.0
+        found.append((usual + t) * (1.0 + spread * share) - usual)
+    return Tails(*found)
 
 
 def _product_knob(a: Signal, b: Signal) -> Knob | None:
