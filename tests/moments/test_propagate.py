@@ -9,7 +9,7 @@ from torch import nn
 
 from stepzero.errors import InputError
 from stepzero.laws import Dirac
-from stepzero.moments import Moments, propagate
+from stepzero.moments import Moments, Signal, _signal, propagate
 from stepzero.network import capture
 
 ZERO, ONE = torch.tensor(0.0).double(), torch.tensor(1.0).double()
@@ -179,3 +179,41 @@ def test_buffers_that_the_graph_does_not_know_may_be_given():
     graph.values[graph.buffers["scale"]].known = None
     flow = propagate(graph, {}, {}, buffers={"scale": torch.tensor([2.0])}, on_unknown="error")
     assert flow.second(graph.outputs[0]) == pytest.approx(4.0)
+
+
+class Turned(nn.Module):
+    """Layers that all multiply by views of one table, as rotary embeddings do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+        self.register_buffer("table", torch.linspace(0.0, 2.0, 5 * 16).reshape(5, 16).cos())
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = x + layer(x) * self.table.unsqueeze(0)
+        return x
+
+
+def test_a_table_that_every_layer_reads_has_its_moments_once(monkeypatch):
+    made = []
+
+    def constant(value, roles=None, make=_signal.constant):
+        made.append(value.shape)
+        return make(value, roles)
+
+    def prediction():
+        made.clear()
+        torch.manual_seed(0)
+        net = Turned()
+        graph = capture(net, torch.randn(3, 5, 16))
+        zero, some = torch.tensor(0.0).double(), torch.tensor(0.1).double()
+        flow = propagate(graph, {}, dict.fromkeys(graph.parameters, (zero, some)), on_unknown="error")
+        return [flow.second(n.outputs[0]) for n in graph.nodes if n.outputs[0] in flow.signals], flow.gradients()
+
+    monkeypatch.setattr(_signal, "constant", constant)
+    once = prediction()
+    assert len(made) == 1
+    monkeypatch.setattr(Signal, "placing", lambda x, roles: constant(x.known.expand(x.shape), roles))
+    assert prediction() == once
+    assert len(made) == 4
