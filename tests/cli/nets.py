@@ -24,6 +24,12 @@ def normed(width=16):
     )
 
 
+def spectral():
+    """A spectral norm, whose vectors must be those of the weight in the file, before a weight norm."""
+    wrap = nn.utils.parametrizations
+    return nn.Sequential(wrap.spectral_norm(nn.Linear(16, 16)), nn.ReLU(), wrap.weight_norm(nn.Linear(16, 4)))
+
+
 class Positioned(nn.Module):
     """A parameter about which no rule has an opinion, a buffer that the constructor computes, a tied weight."""
 

@@ -42,6 +42,15 @@ def test_buffers_and_kept_parameters_reach_the_file_so_that_a_strict_load_succee
     assert stored["1.num_batches_tracked"] == 0
 
 
+def test_singular_vectors_in_the_file_are_those_of_its_weight(cli, tmp_path):
+    path = tmp_path / "spectral.safetensors"
+    ran = cli("init", f"{NETS}:spectral", "--input", "64x16", "--seed", "5", "-o", path)
+    assert ran.code == 0, ran.err
+    stored = load_file(path)
+    weight, u, v = (stored[f"0.parametrizations.weight.{end}"] for end in ("original", "0._u", "0._v"))
+    assert u @ weight @ v / np.linalg.norm(weight, 2) == pytest.approx(1.0, abs=0.05)
+
+
 def test_what_the_plan_keeps_has_the_constructors_values_and_tied_weights_stand_once(cli, tmp_path):
     path = tmp_path / "positioned.safetensors"
     ran = cli("init", f"{NETS}:Positioned", "--input", "64x8", "-o", path, "--no-check")

@@ -160,7 +160,18 @@ def overwrite(x, how):
     return y
 
 
+def spectral(w, x):
+    """A weight over its largest singular value, as one power iteration finds it."""
+    matrix, v = w["matrix"], torch.full((16,), 0.25)
+    with torch.no_grad():
+        u = F.normalize(torch.mv(matrix, v), dim=0)
+        v = F.normalize(torch.mv(matrix.H, u), dim=0)
+    return F.linear(x, (matrix / torch.vdot(u, torch.mv(matrix, v))).mT)
+
+
 SAMPLES |= {
+    "mv": (spectral, (VECTOR,)),
+    "matrix_H": one(lambda x: x.H, VECTOR),
     "copy": two(lambda a, b: overwrite(a, lambda part: part.copy_(b[:, :, 1]))),
     "fill": one(lambda x: overwrite(x, lambda part: part.fill_(0.5))),
     "zero": one(lambda x: overwrite(x, lambda part: part.zero_())),

@@ -6,6 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from stepzero.errors import NoRuleError
+from stepzero.moments import propagate
+from stepzero.network import capture
+
 
 class Standardised(nn.Module):
     """As in weight-standardised ResNets: batch_norm over each filter of the weight."""
@@ -30,9 +34,6 @@ def test_weight_norm_divides_the_scale_out(hold):
 
 
 def test_the_knob_of_a_normalised_weight_is_its_length():
-    from stepzero.moments import propagate
-    from stepzero.network import capture
-
     zero, one = torch.tensor(0.0).double(), torch.tensor(1.0).double()
     knobs = []
 
@@ -47,3 +48,65 @@ def test_the_knob_of_a_normalised_weight_is_its_length():
     assert [k.parameter for k in knobs] == ["parametrizations.weight.original0", "gain"]
     assert knobs[0].factor == pytest.approx(1 / 36)
     assert knobs[1].factor == pytest.approx(1.0)
+
+
+def spectral(old, layer, train=True):
+    wrap = nn.utils.spectral_norm if old else nn.utils.parametrizations.spectral_norm
+    return wrap(layer).train(train)
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(16, 24, bias=False), (2, 16)),
+    "conv": (lambda: nn.Conv1d(6, 8, 3, bias=False), (2, 6, 5)),
+    "transposed": (lambda: nn.ConvTranspose2d(6, 8, 3, bias=False), (2, 6, 4, 4)),  # its rows are axis 1
+}
+
+
+def followed(module, shape):
+    zero, one = torch.tensor(0.0).double(), torch.tensor(1.0).double()
+    graph = capture(module, shape)
+    flow = propagate(graph, {}, dict.fromkeys(graph.parameters, (zero, one)), on_unknown="error")
+    weight = graph.producer(graph.outputs[0]).arguments["weight"].id
+    return flow.signals[weight]
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("old", [False, True])
+def test_a_weight_over_its_spectral_norm_has_the_scale_that_its_power_iterations_leave(old, kind, monkeypatch):
+    make, shape = LAYERS[kind]
+    monkeypatch.setattr(nn.Linear, "reset_parameters", lambda layer: nn.init.normal_(layer.weight, std=3.0))
+    monkeypatch.setattr(nn.modules.conv._ConvNd, "reset_parameters", lambda layer: nn.init.normal_(layer.weight))
+    squares = []
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(4)
+        for _ in range(150):
+            module = spectral(old, make())
+            if old:
+                module(torch.zeros(shape))  # one iteration, from the constructor's random direction
+                squares.append(module.weight.square().mean())
+            else:
+                squares.append(module.weight.square().mean())  # reading it in train mode is an iteration: 16
+    found = torch.stack(squares).double()
+    weight = followed(spectral(old, make()), shape)
+    assert weight.knob is None
+    error = float(found.std()) * (1 / 150 + 1 / 4096) ** 0.5
+    assert abs(float(found.mean()) - weight.average(weight.second)) < 5 * error
+
+
+def test_vectors_that_saw_no_iteration_divide_by_what_may_be_zero():
+    with pytest.raises(NoRuleError, match="train mode only"):
+        followed(spectral(True, nn.Linear(4, 4, bias=False), train=False), (2, 4))
+    assert followed(spectral(False, nn.Linear(4, 4, bias=False), train=False), (2, 4)).second.mean() < 1
+
+
+def test_a_product_with_a_vector_that_serves_no_norm_has_no_rule():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 4))
+
+        def forward(self, x):
+            return torch.mv(self.weight, x)
+
+    with pytest.raises(NoRuleError, match="mv"):
+        followed(Product(), (4,))

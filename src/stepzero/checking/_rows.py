@@ -10,7 +10,14 @@ from stepzero.checking._measure import Reading, Site
 from stepzero.checking._noise import accumulate, expected_alike
 from stepzero.checking._result import CheckRow
 from stepzero.checking._spectrum import Scatter, z_of
-from stepzero.moments import Flow, expected_mean_part, expected_output, weight_name, weights_of_one_output
+from stepzero.moments import (
+    Flow,
+    expected_mean_part,
+    expected_output,
+    weight_name,
+    weight_scatter,
+    weights_of_one_output,
+)
 from stepzero.network import Graph
 
 COLLAPSED = 1e-4  # spread below which a layer no longer tells inputs apart
@@ -27,15 +34,16 @@ def check_rows(
     """Return a row for each site, from its readings in each run."""
     channels = {s.node.id: graph.values[s.output].shape[s.channel] for s in sites}
     readings = {s.node.id: [run[s.node.id] for run in runs] for s in sites}
+    weights = {s.node.id: weight_scatter(graph, s.node) for s in sites}
     alike = {s.node.id: _alike(flow, s, channels[s.node.id], readings[s.node.id]) for s in sites}
-    noise = accumulate(flow, alike, channels)
+    noise = accumulate(flow, {n: k + channels[n] * weights[n] / 2 for n, k in alike.items()}, channels)
     gradients = flow.gradients()
     limit = float(norm.isf(false_alarms / (2 * 2 * len(sites))))  # two tests at each site, two-sided
     rows = []
     for s in sites:
         mine = readings[s.node.id]
         usual = Scatter.alike(channels[s.node.id], alike[s.node.id])
-        laws = [r.scatter or usual for r in mine if r.input_map is not None]
+        laws = [(r.scatter or usual).wider(weights[s.node.id]) for r in mine if r.input_map is not None]
         rows.append(_row(flow, s, mine, laws, noise[s.node.id][1], gradients.get(s.node.id), tolerance, limit))
     return tuple(rows)
 

@@ -43,6 +43,10 @@ class Scatter:
         total = self.degrees * float(self.weights.sum())
         return 2.0 * self.degrees * float(np.square(self.weights).sum()) / total**2
 
+    def wider(self, variance: float) -> Scatter:
+        """Return the law with a relative variance of the weight's own scale added: χ² of as much variance as both."""
+        return Scatter(np.ones(1), 2.0 / (self.variance + variance)) if variance else self
+
 
 def scatter(flow: Flow, node: Node, x: Tensor, channels: int, *, centred: bool) -> Scatter | None:
     """Return how E[y²] scatters over an op's weights for an input; None where its windows are too many to hold."""

@@ -124,7 +124,7 @@ def _write(plan: Plan, source: Source, module: nn.Module, output: Path, seed: in
     source.fill(module, kept_names(plan), seed)
     kept = {name: module.get_parameter(name) for name in kept_names(plan)}
     drawn = {name: entry for name, entry in plan.items() if name not in kept}
-    copied = {**persistent_buffers(module), **kept}
+    copied = {**persistent_buffers(module), **filling.drawn_vectors(module, drawn, kept, seed), **kept}
     rows = {name: row for name, row in filling.padding_rows(module, drawn).items() if name in drawn}
     with working(f"writing {output}") as step:
         return filling.save(drawn, output, seed, buffers=copied, zero_rows=rows, progress=step, **files)

@@ -12,3 +12,4 @@ from ._materialize import materialize_ as materialize_
 from ._receipt import Receipt as Receipt
 from ._receipt import Written as Written
 from ._save import save as save
+from ._spectral import drawn_vectors as drawn_vectors

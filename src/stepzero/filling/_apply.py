@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from stepzero import streams
+from stepzero.network import Slot
 
 from ._accelerator import fill_tensor
 from ._arrays import as_array
+from ._buffers import reset
 from ._match import Entries, Target, kept, match
 from ._receipt import Receipt, Written
+from ._spectral import stale_vectors
 
 
 def apply(plan: Entries, model: nn.Module, seed: int = 0, *, restorable: bool = True) -> Receipt:
     """Draw every parameter that the plan lists into the model, in place, and say what was done.
 
     Values depend on seed, canonical name and index alone: not on layout, device, sharding or the order of layers. Tied parameters
-    are written once, padding rows of embeddings stay zero, and what the plan keeps or does not list is not touched.
+    are written once, padding rows of embeddings stay zero, and what the plan keeps or does not list is not touched; but the vectors of
+    spectral norms (parametrisations) are iterated anew on the weights that were drawn.
 
     Args:
         plan: Canonical name → entry with shape, dtype and law.
@@ -33,9 +37,12 @@ def apply(plan: Entries, model: nn.Module, seed: int = 0, *, restorable: bool = 
         SeedError: if the seed is out of range.
     """
     targets = match(plan, model, seed)
-    with restoring(targets) if restorable else _unguarded():
+    stale = stale_vectors(model, {target.slot.name for target in targets})
+    with restoring(targets, stale.values()) if restorable else _unguarded():
         write_all(targets, seed)
-    return Receipt(seed, tuple(map(written, targets)), kept(plan, model))
+        for slot in stale.values():
+            reset(slot, model, seed)
+    return Receipt(seed, tuple(map(written, targets)), kept(plan, model), tuple(stale))
 
 
 def write_all(targets: tuple[Target, ...], seed: int) -> None:
@@ -71,9 +78,9 @@ def _zero(tensor: torch.Tensor, rows: range, row: int) -> None:
 
 
 @contextmanager
-def restoring(targets: tuple[Target, ...]) -> Iterator[None]:
+def restoring(targets: tuple[Target, ...], buffers: Iterable[Slot] = ()) -> Iterator[None]:
     """Put the old values back if the block does not end well."""
-    pieces = [piece.tensor.detach() for target in targets for piece in target.held]
+    pieces = [piece.tensor.detach() for target in targets for piece in target.held] + [slot.tensor for slot in buffers]
     old = [tensor.clone() for tensor in pieces]
     try:
         yield

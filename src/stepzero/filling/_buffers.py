@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils.parametrizations import _SpectralNorm
-from torch.nn.utils.parametrize import ParametrizationList
 
 from stepzero.errors import ApplyError
-from stepzero.laws import Sphere
 from stepzero.network import Slot, buffer_slots
+
+from ._spectral import VECTORS, power_iterated
 
 Factory = Callable[[], nn.Module]
 
@@ -30,29 +30,21 @@ def reset_of(slot: Slot, model: nn.Module, seed: int = 0) -> Callable[[], object
     return None
 
 
+def reset(slot: Slot, model: nn.Module, seed: int) -> None:
+    """Write a buffer as its layer says, if it does."""
+    if (write := reset_of(slot, model, seed)) is not None:
+        write()
+
+
 def _running_statistics(layer: Any, model: nn.Module, path: str, seed: int) -> None:
     layer.reset_running_stats()
-
-
-@torch.no_grad()
-def _power_iterated(layer: Any, model: nn.Module, path: str, seed: int) -> None:
-    """Do what the constructor of spectral norm does: 15 power iterations on the weight, from a random direction."""
-    home = next((p for p in model.modules() if isinstance(p, ParametrizationList) and layer in list(p)), None)
-    if home is None:
-        raise ApplyError(f"{path}: a spectral norm whose weight is not in the model. Give its vectors (values={{…}}).")
-    weight: Any = home.original
-    for before in list(home)[: list(home).index(layer)]:
-        weight = before(weight)
-    start = Sphere().draw(tuple(layer._v.shape), seed=seed, name=f"{path}._v")
-    layer._v.copy_(torch.from_numpy(start))
-    layer._power_method(layer._reshape_weight_to_matrix(weight), 15)
 
 
 # Layers that know how to write their own buffers: by what, and the buffers that it writes.
 Reset = Callable[[nn.Module, nn.Module, str, int], None]
 RESETS: Mapping[type[nn.Module], tuple[Reset, frozenset[str]]] = MappingProxyType({
     _NormBase: (_running_statistics, frozenset({"running_mean", "running_var", "num_batches_tracked"})),
-    _SpectralNorm: (_power_iterated, frozenset({"_u", "_v"})),
+    _SpectralNorm: (power_iterated, VECTORS),
 })  # fmt: skip
 
 

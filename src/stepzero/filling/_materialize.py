@@ -16,10 +16,11 @@ from stepzero.laws import Kept, Law
 from stepzero.network import Slot, buffer_slots, parameter_slots, recorded_laws, unmoved
 
 from ._apply import restoring, write_all, written
-from ._buffers import Factory, constructed_buffers, reset_of
+from ._buffers import Factory, constructed_buffers, reset, reset_of
 from ._holdings import holdings
 from ._match import Entries, kept, match
 from ._receipt import Receipt
+from ._spectral import stale_vectors
 
 
 @unmoved
@@ -60,8 +61,12 @@ def materialize_(
     try:
         _allocate(model, device, before)
         targets = match(plan, model, seed)
-        with restoring(tuple(target for target in targets if target.slot.name in real)):
+        stale = stale_vectors(model, {target.slot.name for target in targets})
+        stale = {name: slot for name, slot in stale.items() if name in real and name not in sources}
+        with restoring(tuple(target for target in targets if target.slot.name in real), stale.values()):
             write_all(targets, seed)
+            for slot in stale.values():
+                reset(slot, model, seed)
             for name, slot in {**parameter_slots(model), **buffer_slots(model)}.items():
                 if name in sources:
                     sources[name](slot)
@@ -69,7 +74,7 @@ def materialize_(
         before.restore(model)
         raise
     return Receipt(
-        seed, tuple(map(written, targets)), tuple(n for n in kept(plan, model) if n not in sources), tuple(sources)
+        seed, tuple(map(written, targets)), tuple(n for n in kept(plan, model) if n not in sources), (*sources, *stale)
     )
 
 
@@ -117,7 +122,7 @@ def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor]
         elif name in drawn:
             continue
         elif reset_of(slot, model):
-            sources[name] = partial(_reset, model, seed)
+            sources[name] = partial(reset, model=model, seed=seed)
         else:
             unknown.append(name)
     if unknown:
@@ -127,11 +132,6 @@ def _sources(model: nn.Module, plan: Entries, values: Mapping[str, torch.Tensor]
             + "\nGive a parameter a law (plan overrides), a buffer its constructor (factory=…), or either its value (values={…})."
         )
     return sources
-
-
-def _reset(model: nn.Module, seed: int, slot: Slot) -> None:
-    if (reset := reset_of(slot, model, seed)) is not None:
-        reset()
 
 
 def _copied(value: torch.Tensor, slot: Slot) -> Writer:

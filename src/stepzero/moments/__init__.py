@@ -22,6 +22,9 @@ from stepzero.moments._sites import weight_sites as weight_sites
 from stepzero.moments._sites import weights_of_one_output as weights_of_one_output
 from stepzero.moments._table import MOVES as MOVES
 from stepzero.moments._table import RULES as RULES
+from stepzero.moments._weight_norms import is_power_iteration as is_power_iteration
+from stepzero.moments._weight_norms import spectral_norm as spectral_norm
+from stepzero.moments._weight_norms import weight_scatter as weight_scatter
 from stepzero.moments._weights import OPERATORS as OPERATORS
 from stepzero.moments._weights import input_argument as input_argument
 from stepzero.moments._weights import weight_argument as weight_argument

@@ -10,6 +10,7 @@ from stepzero.moments import _assembly as S
 from stepzero.moments import _gates as G
 from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
+from stepzero.moments import _weight_norms as W
 from stepzero.moments._attention import ATTENTION
 from stepzero.moments._call import Rule
 from stepzero.moments._decays import DECAYS
@@ -28,7 +29,7 @@ from stepzero.moments._weights import OPERATORS, weighted
 
 _STAY = "alias contiguous detach clone to _to_copy type_as"
 _RESHAPE = "view reshape flatten unflatten _unsafe_view squeeze unsqueeze view_as reshape_as"
-_PERMUTE = "permute transpose t movedim moveaxis swapaxes swapdims numpy_T adjoint mT"
+_PERMUTE = "permute transpose t movedim moveaxis swapaxes swapdims numpy_T adjoint mT matrix_H"
 _CUT = "slice narrow chunk split split_with_sizes tensor_split index_select unsafe_chunk unsafe_split"
 _SHIFT = "roll flip channel_shuffle native_channel_shuffle"
 _SHUFFLE = "pixel_shuffle pixel_unshuffle"
@@ -68,6 +69,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("fill", "zero"), S.filled),
         # weights
         **dict.fromkeys(OPERATORS, weighted),
+        "mv": W.iterated,
         # activations
         **dict.fromkeys(_POINTWISE.split(), G.pointwise),
         **dict.fromkeys(("acos", "asin"), A.inverse_cosine),
@@ -80,7 +82,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         # joins
         **dict.fromkeys(("add", "rsub"), J.binary(J.add)),
         **dict.fromkeys(("mul", "multiply"), J.binary(J.multiply)),
-        **dict.fromkeys(("div", "divide", "true_divide"), J.binary(J.divide)),
+        **dict.fromkeys(("div", "divide", "true_divide"), W.divided),
         **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), J.binary(J.larger)),
         "where": J.where,
         "masked_fill": J.masked_fill,

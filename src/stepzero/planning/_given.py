@@ -18,8 +18,8 @@ from ._overrides import Override
 from ._slots import Slot
 
 PLANNED = frozenset({"weight", "magnitude"})  # roles whose scale answers to the signal
-SCALE_FREE = frozenset({"direction", "standardised"})  # an op divides their scale out
-ORDER = ("weight", "magnitude", "direction", "standardised", "norm scale", "shift")
+SCALE_FREE = frozenset({"direction", "standardised", "spectral"})  # an op divides their scale out
+ORDER = ("weight", "magnitude", "direction", "standardised", "spectral", "norm scale", "shift")
 
 
 class Given(NamedTuple):
@@ -40,7 +40,9 @@ def role_of(uses: list[Slot]) -> str:
         if slot.role == "norm scale" and "input" in slot.node.arguments and _normalises_weight(slot):
             return "magnitude"
     role = next((role for role in ORDER if role in roles), "other")
-    return "other" if role == "standardised" and "other" in roles else role  # what else reads it sees its scale
+    return (
+        "other" if role in ("standardised", "spectral") and "other" in roles else role
+    )  # what else reads it sees its scale
 
 
 def given_laws(
@@ -93,7 +95,8 @@ def _overridden(override: Override, name: str, shape: tuple[int, ...]) -> Given:
 
 def _scale_free(role: str, op: str, shape: tuple[int, ...]) -> Given:
     fan = max(1, prod(shape) // max(1, shape[0]))
-    return Given(Normal(fan**-0.5), role, (f"its scale is divided out by {op}: 1/√fan_in keeps it near 1",))
+    divisor = "its spectral norm: no law of it moves the layer's scale" if role == "spectral" else op
+    return Given(Normal(fan**-0.5), role, (f"its scale is divided out by {divisor}; 1/√fan_in keeps it near 1",))
 
 
 def _normalises_weight(slot: Slot) -> bool:

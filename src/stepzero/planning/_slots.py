@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from stepzero.moments import MOVES, weight_argument
+from stepzero.moments import MOVES, is_power_iteration, spectral_norm, weight_argument
 from stepzero.network import Graph, Node, Ref
 
 NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
@@ -19,10 +19,13 @@ class Slot:
     node: Node
     argument: str
     standardises: bool = False  # the op normalises a weight, not a signal
+    spectral: bool = False  # the op finds a weight's spectral norm, or divides by it
 
     @property
     def role(self) -> str:
-        """weight, direction, magnitude, norm scale, shift, standardised or other."""
+        """weight, direction, magnitude, norm scale, shift, standardised, spectral or other."""
+        if self.spectral:
+            return "spectral"
         if self.node.op == "_weight_norm":
             return {"v": "direction", "g": "magnitude"}.get(self.argument, "other")
         if self.node.op in NORMS:
@@ -60,7 +63,7 @@ def _follow(graph: Graph, value: int, uses: Mapping[int, list[Node]]) -> Iterato
                 continue
             for argument, given in node.arguments.items():
                 if isinstance(given, Ref) and given.id == v:
-                    yield Slot(node, argument, _on_weight(graph, node))
+                    yield Slot(node, argument, _on_weight(graph, node), _spectral(graph, node))
                 elif isinstance(given, (list, tuple)) and any(isinstance(g, Ref) and g.id == v for g in given):
                     yield Slot(node, argument)
 
@@ -68,6 +71,10 @@ def _follow(graph: Graph, value: int, uses: Mapping[int, list[Node]]) -> Iterato
 def _on_weight(graph: Graph, node: Node) -> bool:
     x = node.arguments.get("input")
     return isinstance(x, Ref) and graph.values[x.id].from_parameter and not graph.values[x.id].from_input
+
+
+def _spectral(graph: Graph, node: Node) -> bool:
+    return spectral_norm(graph, node) is not None or is_power_iteration(graph, node)
 
 
 def _fixed_scale(graph: Graph, node: Node, value: int) -> bool:
