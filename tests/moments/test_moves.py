@@ -131,6 +131,10 @@ def test_moments_of_one_tensor_are_moved_once():
         (lambda t: F.pad(t, (0, 0, 2, 1)), (1, 9, 1)),
         (lambda t: t.roll((1, 2), (1, 2)), (1, 6, 1)),
         (lambda t: t.flip(1), (1, 6, 1)),
+        (lambda t: t.repeat(2, 3, 4), (1, 18, 1)),
+        (lambda t: t.tile(2, 1, 2, 1), (1, 1, 12, 1)),
+        (lambda t: t.repeat_interleave(2, 1), (1, 12, 1)),
+        (lambda t: t.repeat_interleave(2, -1), (1, 6, 1)),
     ],
 )
 def test_axes_on_which_nothing_changes_are_not_written_out(op, shape):

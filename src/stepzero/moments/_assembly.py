@@ -38,18 +38,29 @@ def _channel_last(roles: R.Roles) -> bool:
 
 
 def repeated(call: Call) -> Signal:
-    """Tile: run the op; the copies of a place are taken as other places."""
+    """Tile what differs along an axis; the copies of a place are taken as other places."""
     x = call.operand(call.main)
     axes = ((),) * (len(call.shape) - len(x.shape)) + x.roles
     usual = R.guess(call.shape, channel_last=_channel_last(x.roles))
     sized = zip(axes, usual, call.shape, strict=True)
     roles = tuple(R.resize(axis, n) if axis else other for axis, other, n in sized)
 
-    def run(t: Tensor) -> Tensor:
-        return lean(call.run(**{call.main: x.full(t)}))
-
-    m, tangent = x.mapped(lambda m: m.each(run))
+    m, tangent = x.mapped(lambda m: m.each(lambda t: _tiled(call, x, t)))
     return Signal(call.shape, roles, m.each(trimmed), tangent)
+
+
+def _tiled(call: Call, x: Signal, t: Tensor) -> Tensor:
+    """Repeat a lean tensor where it differs: copies of what is alike along an axis are alike."""
+    d = call.argument("dim")
+    if call.op == "repeat_interleave":
+        if not isinstance(d, int):
+            return lean(call.run(**{call.main: x.full(t)}))
+        t = ranked(t, len(x.shape))
+        return t if t.shape[d] == 1 else call.run(**{call.main: t})
+    t = ranked(t, len(call.shape))
+    times = list(call.argument("repeats") or call.argument("dims"))
+    times = [1] * (t.dim() - len(times)) + times
+    return t.repeat([n if have > 1 else 1 for n, have in zip(times, t.shape, strict=True)])
 
 
 def padded(call: Call) -> Signal:
