@@ -95,7 +95,7 @@ def test_the_global_random_state_stays(place):
 
 REFUSED = {
     "net.py:Nett": "there is no 'Nett' in it. Did you mean Net?",
-    "net.py:number": "is a int, neither a module nor a function",
+    "net.py:number": "is an int, neither a module nor a function",
     "nett.py:Net": "Did you mean net.py?",
     "net.py:fails": "raised RuntimeError in {}/net.py, line 19: no such file: weights.pt",
     "net.py:quits": "raised SystemExit in {}/net.py, line 22: 3",

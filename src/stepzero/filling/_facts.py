@@ -136,7 +136,7 @@ def _files(path: Path) -> tuple[Path, list[Path]]:
         if (folder / INDEX).exists():
             names = dict.fromkeys(json.loads((folder / INDEX).read_text())["weight_map"].values())
             return folder, [folder / name for name in names]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{folder / INDEX} is not an index of shards: {error}.") from None
     if found := sorted(folder.glob("*.safetensors")):
         return folder, found

@@ -80,9 +80,11 @@ def iterated(call: Call) -> tuple[None]:
 
 def is_power_iteration(graph: Graph, node: Node) -> bool:
     """Say whether a product with a vector serves a spectral norm alone."""
-    root = _root(graph, node.arguments["self"]) if node.op == "mv" else None
-    scales = (n for n in graph.nodes if n.op == "div" and root is not None)
-    return any(spectral_norm(graph, n) is not None and _root(graph, n.arguments["self"]) == root for n in scales)
+    if node.op != "mv":
+        return False
+    root = _root(graph, node.arguments["self"])
+    scales = (n for n in graph.nodes if spectral_norm(graph, n) is not None)
+    return any(_root(graph, n.arguments["self"]) == root for n in scales)
 
 
 def spectral_norm(graph: Graph, node: Node) -> PowerIteration | None:

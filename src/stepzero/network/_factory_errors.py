@@ -20,8 +20,12 @@ def returned(thing: object) -> ModelError:
     """Return the error of a factory that made no module."""
     kind = type(thing)
     advice = next((advice for known, advice in RETURNED if isinstance(thing, known)), "Return the module.")
-    article = "an" if kind.__name__[:1].lower() in "aeiou" else "a"
-    return ModelError(f"the factory returned {article} {kind.__name__}, not a torch.nn.Module. {advice}")
+    return ModelError(f"the factory returned {articled(kind)}, not a torch.nn.Module. {advice}")
+
+
+def articled(kind: type) -> str:
+    """Return a type's name with its article."""
+    return f"{'an' if kind.__name__[:1].lower() in 'aeiou' else 'a'} {kind.__name__}"
 
 
 def raised(error: BaseException) -> ModelError:

@@ -21,6 +21,7 @@ from torch import nn
 
 from stepzero.errors import ModelError
 from stepzero.network._calm import random_state_kept
+from stepzero.network._factory_errors import articled
 from stepzero.network._hollow import hollow_parameters
 from stepzero.network._record import build
 from stepzero.network._torchvision import import_torchvision
@@ -151,7 +152,7 @@ def _attribute(name: str, module: ModuleType, attribute: str) -> Factory:
     if isinstance(found, nn.Module):
         return lambda: found
     if not callable(found):
-        raise ModelError(f"{name} is a {type(found).__name__}, neither a module nor a function that returns one.")
+        raise ModelError(f"{name} is {articled(type(found))}, neither a module nor a function that returns one.")
     return found  # type: ignore[no-any-return]
 
 
