@@ -104,3 +104,14 @@ def test_shortened_truncation_is_told_with_its_share():
     found = lint(lambda: changed(nn.Linear(32, 32), lambda m: nn.init.trunc_normal_(m.weight)))  # ±2 at std 1
     (spot,) = [f for f in found if f.rule == "truncation"]
     assert spot.evidence["share"] == pytest.approx(0.8796, abs=1e-4)
+
+
+def test_a_truncation_by_the_inverse_error_function_tells_how_many_values_lie_on_its_bound():
+    def by_erfinv(layer):
+        layer.weight.uniform_(-1, 1).erfinv_().mul_(0.02 * math.sqrt(2)).clamp_(-2, 2)
+
+    for dtype, expected in ((torch.float32, 64 * 64 / 2**24), (torch.float64, None)):
+        found = lint(lambda dtype=dtype: changed(nn.Linear(64, 64, dtype=dtype), by_erfinv))
+        (spot,) = [f for f in found if f.rule == "truncation"]
+        assert spot.evidence.get("expected_at_bound") == expected
+        assert ("erfinv" in spot.message) is (expected is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import sqrt
+from math import prod, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from stepzero.checking._stock import Stock
 
 GARBAGE = 1e10  # no init draws this
 SMALLEST = {torch.float16: 6.2e-5, torch.bfloat16: 1.2e-38}  # least normal numbers
+ATOM = 2.0**-24  # share of -1 among float32 draws of uniform_(-1, 1)
 NEVER_CUTS = 6.0  # bounds at this many sigmas drop less than one value in 500 million
 
 
@@ -103,9 +104,11 @@ def truncation(stock: Stock) -> Iterator[Spot]:
             continue
         if held.truncated is None and held.std > 0:
             message = f"trunc_normal_ with std {held.std:.3g} and bounds of many sigmas cuts nothing: it is a plain normal, at the price of a slower draw."
-            yield Spot(
-                "note", held.name, message, {"std": held.std}, "Give a and b in multiples of std, or use normal_."
-            )
+            evidence = {"std": held.std}
+            if any("erfinv" in line for line in held.history) and held.dtype == torch.float32:
+                evidence["expected_at_bound"] = prod(held.shape) * ATOM
+                message += f" One draw in 2^24 falls on the lower bound itself, far beyond the others: erfinv(-1) is -inf before it is cut ({evidence['expected_at_bound']:.2g} expected here)."
+            yield Spot("note", held.name, message, evidence, "Give a and b in multiples of std, or use normal_.")
         elif held.truncated is not None:
             yield from _shrunk(held)
 
