@@ -37,6 +37,10 @@ def between(x, columns=False):
 
 
 CASES = {
+    "softplus written out": (lambda x: torch.where(x > 20, x, (1 + x.exp()).log()), 1),
+    "its decay": (lambda x: -torch.where(x > 20, x, (x.exp() + 1).log()), -1),
+    "chosen below a number": (lambda x: torch.where(x < 20, x, x.exp()), 0),
+    "a logarithm": (lambda x: (x.exp() + 0.5).log(), 0),
     "a signal": (lambda x: x * 2.0, 0),
     "softplus": (F.softplus, 1),
     "minus softplus": (lambda x: -F.softplus(x), -1),

@@ -10,13 +10,12 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from stepzero.errors import NoRuleError
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._activations import KINKS
-from stepzero.moments._call import Call, tensor64
+from stepzero.moments._call import Call
 from stepzero.moments._hidden import hidden, seen
-from stepzero.moments._signal import Knob, Moments, Part, Signal, Tails, constant, placed, widen
+from stepzero.moments._signal import Knob, Moments, Part, Signal, Tails, placed, widen
 from stepzero.moments._stream import Stream
 from stepzero.moments._weights import without_mean
 from stepzero.network import Ref
@@ -262,42 +261,3 @@ def glu(call: Call) -> Signal:
         return Signal(call.shape, roles, *x.mapped(cut))
 
     return multiply(call, half(0), P.apply(P.Pointwise("sigmoid", torch.sigmoid), half(n)))
-
-
-def where(call: Call) -> Signal:
-    """A mask that is known picks between two signals; an unknown one is not a rule."""
-    ref = call.node.arguments["condition"]
-    known = call.graph.values[ref.id].known
-    if known is None:
-        raise NoRuleError(f"where (at {call.where}) with a mask that depends on data")
-    yes, no = (_signal_or_number(call, name) for name in ("self", "other"))
-    return _picked(call, known, yes, no)
-
-
-def _signal_or_number(call: Call, name: str) -> Signal:
-    item = call.argument(name)
-    return constant(tensor64(float(item))) if isinstance(item, (bool, int, float)) else call.operand(name)
-
-
-def masked_fill(call: Call) -> Signal:
-    """A known mask puts one number in place of a signal."""
-    known = call.graph.values[call.node.arguments["mask"].id].known
-    if known is None:
-        raise NoRuleError(f"masked_fill (at {call.where}) with a mask that depends on data")
-    return _picked(call, known, _signal_or_number(call, "value"), call.need("self"))
-
-
-def _picked(call: Call, mask: Tensor, yes: Signal, no: Signal) -> Signal:
-    """Take `yes` where the mask is set."""
-    roles = R.broadcast(*sorted((yes.roles, no.roles), key=len, reverse=True))
-    a, b = (widen(s, call.shape, roles) for s in (yes, no))
-
-    def pick(p: Tensor, q: Tensor) -> Tensor:
-        return torch.where(mask, p, q)
-
-    zero = tensor64(0.0)
-    changes = [
-        None if a.tangent is None else a.tangent.each(lambda t: pick(t, zero)),
-        None if b.tangent is None else b.tangent.each(lambda t: pick(zero, t)),
-    ]
-    return Signal(call.shape, roles, Moments(*map(pick, a.moments, b.moments)), summed([(c, 1.0) for c in changes]))

@@ -66,7 +66,7 @@ class Pointwise:
         if inner.linear is not None and not inner.linear.kinks and self.linear is not None and not self.slope_spread:
             linear = self.linear.of_affine(inner.linear.slope, inner.linear.intercept)
             return Pointwise(f"{self.key}({inner.key})", self._composed(inner), linear.kinks, linear)
-        kinks = tuple(sorted({*inner.kinks, *_preimage(inner.function, self.kinks)}))
+        kinks = tuple(sorted({*inner.kinks, *preimage(inner.function, self.kinks)}))
         return Pointwise(f"{self.key}({inner.key})", self._composed(inner), kinks, slope_spread=self.slope_spread)
 
     def _composed(self, inner: Pointwise) -> Callable[[Tensor], Tensor]:
@@ -218,7 +218,7 @@ def _average_places(a: Array, roles: R.Roles) -> Array:
     return np.asarray(a.mean(axis=places, keepdims=True)) if places else a
 
 
-def _preimage(f: Callable[[Tensor], Tensor], targets: Sequence[float]) -> list[float]:
+def preimage(f: Callable[[Tensor], Tensor], targets: Sequence[float]) -> list[float]:
     """Return where f crosses the targets, to 1e-12, looking at |x| ≤ 60."""
     if not targets:
         return []

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from stepzero.moments._segments import segment
 from stepzero.network import Graph, Node, Ref
 
+COMPARISONS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "gt": torch.gt,
+    "ge": torch.ge,
+    "lt": torch.lt,
+    "le": torch.le,
+}
 FARTHEST = 32  # ops that are looked back
 _POSITIVE = "abs exp relu relu6 sigmoid softmax _softmax softplus square sqrt rsqrt special_expit hardsigmoid linalg_vector_norm"
 _KEEPS = (
@@ -92,6 +100,36 @@ def _is_last(cut: Node) -> bool:
     return int(cut.arguments.get("start" if cut.op == "slice" else "index") or 0) == -1
 
 
+def compared(graph: Graph, condition: int) -> tuple[int, str, float] | None:
+    """Return which value a condition compares, how, and with which number."""
+    node = graph.producer(condition)
+    number = None if node is None else node.arguments.get("other")
+    if node is None or node.op not in COMPARISONS or not isinstance(number, (int, float)):
+        return None
+    return node.inputs[0], node.op, float(number)
+
+
+def _chosen(graph: Graph, node: Node, ways: list[int]) -> int:
+    """where(x > c, x, y): x is as positive as c there."""
+    condition, yes = node.arguments["condition"], node.arguments.get("self")
+    found = compared(graph, condition.id) if isinstance(condition, Ref) else None
+    if len(ways) == 2 and found is not None and isinstance(yes, Ref) and found[0] == yes.id and not ways[0]:
+        _, op, number = found
+        ways = [1 if op in ("gt", "ge") and number >= 0 else -1 if op in ("lt", "le") and number <= 0 else 0, ways[1]]
+    return ways[0] if len(ways) == 2 and ways[0] == ways[1] else 0
+
+
+def _logarithm(graph: Graph, node: Node, ways: list[int]) -> int:
+    """log(1 + y) of a y that is never negative."""
+    inner = graph.producer(node.inputs[0])
+    if inner is None or inner.op != "add" or float(inner.arguments.get("alpha") or 1.0) != 1.0:
+        return 0
+    sides = [inner.arguments.get(name) for name in ("self", "other")]
+    numbers = [x for x in sides if isinstance(x, (int, float)) and x >= 1]
+    others = [x for x in sides if isinstance(x, Ref)]
+    return sign(graph, others[0].id) if numbers and others and sign(graph, others[0].id) > 0 else 0
+
+
 def _negative(graph: Graph, node: Node, ways: list[int]) -> int:
     return -ways[0]
 
@@ -110,8 +148,10 @@ RULES = {
     "clamp_max": _clamped,
     "clamp_min": _clamped,
     "div": _product,
+    "log": _logarithm,
     "masked_fill": _filled,
     "mul": _product,
     "neg": _negative,
     "sub": _less,
+    "where": _chosen,
 }

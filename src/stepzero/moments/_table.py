@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from stepzero.moments import _activations as A
 from stepzero.moments import _assembly as S
+from stepzero.moments import _choices as choose
 from stepzero.moments import _gates as G
 from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
@@ -84,8 +85,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("mul", "multiply"), J.binary(J.multiply)),
         **dict.fromkeys(("div", "divide", "true_divide"), W.divided),
         **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), J.binary(J.larger)),
-        "where": J.where,
-        "masked_fill": J.masked_fill,
+        "where": choose.where,
+        "masked_fill": choose.masked_fill,
         # attention
         **ATTENTION,
         **PRODUCTS,
