@@ -14,18 +14,32 @@ from stepzero.network import capture
 class Standardised(nn.Module):
     """As in weight-standardised ResNets: batch_norm over each filter of the weight."""
 
-    def __init__(self, c=16):
+    def __init__(self, c=16, padding=0):
         super().__init__()
+        self.padding = padding
         self.weight, self.gain = nn.Parameter(torch.ones(c, c, 3, 3)), nn.Parameter(torch.ones(c, 1, 1, 1))
 
     def forward(self, x):
         w = self.weight.reshape(1, 16, -1)
         w = F.batch_norm(w, None, None, weight=self.gain.view(-1), training=True, eps=1e-6).reshape_as(self.weight)
-        return F.conv2d(x, w)
+        return F.conv2d(x, w, padding=self.padding)
 
 
 def test_standardised_weights_see_only_what_differs_from_the_mean(hold):
     hold(Standardised(), (3, 16, 5, 5), weight=(0.0, 0.5), draws=250)
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_where_a_window_leaves_the_map_rows_do_not_sum_to_zero(hold, side):
+    loose = dict.fromkeys(("near", "elsewhere", "apart"), 0.05)  # what the mean leaves of pairs is left out
+    hold(Standardised(padding=1), (3, 16, side, side), weight=(0.0, 0.5), draws=250, loose=loose)
+
+
+def test_other_places_have_means_of_their_own():
+    conv = capture(nn.Sequential(nn.MaxPool2d(3, 2, 1), Standardised()), torch.randn(2, 16, 16, 16))
+    flow = propagate(conv, {}, dict.fromkeys(conv.parameters, (torch.zeros(()), torch.ones(()))))
+    m = flow.signals[conv.outputs[0]].moments
+    assert abs(float(m.apart.mean())) < 1e-6 * float(m.second.mean())  # independent inputs have nothing but the mean
 
 
 def test_weight_norm_divides_the_scale_out(hold):

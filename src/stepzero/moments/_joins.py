@@ -164,7 +164,9 @@ def multiply(call: Call, a: Signal, b: Signal) -> Signal:
     m, n = a.moments, b.moments
     shares = [x.centred and x.knob is None for x in (a, b)]
     common = m.mean.square() * n.mean.square() if any(shares) else 0.0
-    seen_by_a, seen_by_b = (without_mean(y) if share else y for y, share in zip((n, m), shares, strict=True))
+    seen_by_a, seen_by_b = (
+        without_mean(y.moments, y.roles) if share else y.moments for y, share in zip((b, a), shares, strict=True)
+    )
     p, q = (m, seen_by_a) if shares[0] else (seen_by_b, n)
     moments = Moments(m.mean * n.mean, *(s * t + common for s, t in zip(p[1:], q[1:], strict=True)))
     tangent = summed([(a.tangent, seen_by_a), (b.tangent, seen_by_b)])

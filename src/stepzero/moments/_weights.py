@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -49,15 +50,19 @@ def weighted(call: Call) -> Signal:
     x, w = call.operand(INPUT.get(call.op, "input")), call.operand(WEIGHT.get(call.op, "weight"))
     op = OPERATORS[call.op](call, x, w)
     with torch.no_grad():
-        m = without_mean(x.moments) if w.centred else x.moments
+        m = without_mean(x.moments, x.roles) if w.centred else x.moments
         fan = x.average(op.variance(op.fold(_alive(m.second))))
         m = m if w.mean.any() else m.each(op.fold)
-        second = x.average(op.variance(m.second))
+        partial = _partial_means(x, w, op) if w.centred else 0.0
+        second = x.average(op.variance(m.second) + partial)
     if w.known is None:
         w = call.weights.settle(call, w, Load(second, fan, x.average(m.second)))
     weight = Weight(op, w, fading(x))
     with torch.no_grad():
         moments = weight(m, profile=m.second)
+        if w.centred:
+            seen = partial * weight.variance
+            moments = moments._replace(second=moments.second + seen, across=moments.across + seen)
     tangent = None if x.tangent is None else weight(x.tangent.each(weight.fold), profile=None)
     y = Signal(
         call.shape, op.roles, moments, tangent, unevenness=_unevenness(m, w, op, fan), tails=_tails(x, w, op, fan),
@@ -144,10 +149,27 @@ def _overlap(w: Tensor, stride: Sequence[int]) -> float:
     return sum(products) / len(products) / total if products and total else 0.0
 
 
-def without_mean(m: Moments) -> Moments:
-    """What a weight whose rows sum to zero sees: the common mean is annihilated."""
-    square = m.mean**2
-    return Moments(torch.zeros_like(m.mean), *((t - square).clamp_min(0.0) for t in m[1:]))
+def without_mean(m: Moments, roles: R.Roles) -> Moments:
+    """What a weight whose rows sum to zero sees: the common mean is annihilated, at other places theirs (borders have less)."""
+    places = [i - len(roles) for i, axis in enumerate(roles) if "position" in R.of(axis)]
+    square, other = m.mean**2, m.mean * _over_places(m.mean, _alive(m.second), places)
+    pairs = (m.near - square, m.elsewhere - other, m.across - square, m.apart - other)
+    return Moments(torch.zeros_like(m.mean), (m.second - square).clamp_min(0.0), *pairs)
+
+
+def _over_places(t: Tensor, alive: Tensor, places: Sequence[int]) -> Tensor:
+    """Average over the places of a map that hold more than padding (axes counted from the end)."""
+    t, alive = torch.broadcast_tensors(t, alive)
+    away = [d for d in places if t.dim() >= -d]
+    return t.sum(dim=away, keepdim=True) / alive.sum(dim=away, keepdim=True) if away else t
+
+
+def _partial_means(x: Signal, w: Signal, op: Operator) -> Tensor | float:
+    """Return what a row that sums to zero over n weights sees of the mean where its window leaves the map: Σμ² - (Σμ)²/n."""
+    if len(w.shape) < 3:
+        return 0.0
+    mean = op.fold(x.moments.mean)
+    return (op.variance(mean**2) - op.variance(mean) ** 2 / prod(w.shape[1:])).clamp_min(0.0)
 
 
 def _unevenness(m: Moments, w: Signal, op: Operator, fan: float) -> float:
