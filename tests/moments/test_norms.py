@@ -283,3 +283,17 @@ def test_strong_modes_of_a_small_set_make_its_variance_scatter(norm, shape, shar
     means, errors = torch.stack(rows).mean(0), torch.stack(rows).std(0) / 150**0.5
     predicted = torch.stack([torch.tensor(gradient), y.elsewhere.mean(), y.across.mean()])
     assert ((means - predicted).abs() <= 4 * errors + torch.tensor([0.01 * gradient, 0.005, shared])).all()
+
+
+def test_pairs_of_a_stream_far_below_eps_are_no_larger_than_its_own_square():
+    norm = nn.BatchNorm2d(8)
+    graph = capture(nn.Sequential(Small(), norm), torch.randn(2, 8, 4, 4))
+    alike = Moments(*(torch.tensor(v, dtype=torch.float64) for v in (0.0, 1.0, 0.6, 0.6, 0.1, 0.0)))
+    flow = propagate(graph, {"input": alike}, {n: (torch.zeros(()), torch.ones(())) for n in graph.parameters})
+    m = flow.signals[graph.nodes[-1].outputs[0]].moments
+    assert all(float(t.abs().mean()) <= float(m.second.mean()) for t in m[2:])
+
+
+class Small(nn.Module):
+    def forward(self, x):
+        return x * 1e-5

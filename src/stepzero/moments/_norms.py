@@ -100,10 +100,13 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
     m = x.moments.ranked(len(x.shape))
     with torch.no_grad():
         pair = members.mean(members.pairs(m)) if centre else torch.zeros((), dtype=torch.float64)
-        scale = 1.0 / ((members.mean(m.second) - pair).clamp_min(0.0) + eps)
+        variance = (members.mean(m.second) - pair).clamp_min(0.0)
+        scale = 1.0 / (variance + eps)
+        felt = (variance * scale).square()  # where eps is the larger part (streams of 1e-10), v may scatter as it likes
         y = (members.without_mean(m) if centre else m).times(scale)
         inverse, more = members.scatter(m.times(scale), centre=centre)
-        y = Moments(y.mean, y.second.clamp_min(0.0), *(t + s for t, s in zip(y[2:], more[2:], strict=True)))
+        inverse = 1.0 + (inverse - 1.0) * felt
+        y = Moments(y.mean, y.second.clamp_min(0.0), *(t + s * felt for t, s in zip(y[2:], more[2:], strict=True)))
     shrunk = float(scale.mean())
     stream = x.stream.times(shrunk**0.5)
     if x.tangent is None:
