@@ -217,3 +217,17 @@ def test_a_table_that_every_layer_reads_has_its_moments_once(monkeypatch):
     monkeypatch.setattr(Signal, "placing", lambda x, roles: constant(x.known.expand(x.shape), roles))
     assert prediction() == once
     assert len(made) == 4
+
+
+class NoBoxes(nn.Module):
+    """A detector's last steps where no box was found."""
+
+    def forward(self, x):
+        found = x[:0]
+        return x.sum(), F.gelu(found.unsqueeze(1)).reshape(0, 28) * 2.0
+
+
+def test_empty_values_have_no_moments_to_compute():
+    graph = capture(NoBoxes(), torch.randn(4, 14, 2))
+    flow = propagate(graph, {}, {}, on_unknown="error")
+    assert flow.signals[graph.outputs[-1]].shape == (0, 28)

@@ -30,3 +30,9 @@ def test_paired_axes_of_a_reshape_hold_the_same_elements_in_order(
 
 def test_axes_are_paired_as_finely_as_they_can_be() -> None:
     assert [new for _, new in R.matched((5, 12), (5, 3, 4))] == [slice(0, 1), slice(1, 3)]
+
+
+def test_an_empty_tensor_is_reshaped_as_a_whole():
+    assert R.matched((0, 14, 2), (0, 1, 14, 2)) == [(slice(0, 3), slice(0, 4))]
+    roles = (R.resize(R.single(8, "batch"), 0), R.single(14, "position"), R.single(2, "channel"))
+    assert len(R.reshape(roles, (0, 1, 14, 2))) == 4

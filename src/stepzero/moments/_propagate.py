@@ -16,7 +16,7 @@ from stepzero.moments._flow import Flow
 from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
 from stepzero.moments._probe import probed
-from stepzero.moments._signal import Moments, Part, Signal, constant
+from stepzero.moments._signal import Moments, Part, Signal, constant, nothing
 from stepzero.moments._stream import Stream
 from stepzero.moments._table import RULES, SPONTANEOUS
 from stepzero.moments._weights import input_argument, weight_argument
@@ -110,6 +110,9 @@ class _Walk:
         outputs = [v for v in (self.graph.values[out] for out in node.outputs) if v.known is None]
         if not any(v.dtype.is_floating_point or v.dtype.is_complex for v in outputs):
             return
+        if all(0 in v.shape for v in outputs):  # no box was found
+            self.signals.update((v.id, nothing(v.shape)) for v in outputs)
+            return
         call = Call(self.graph, node, self.signals, self.weights, self.numbers)
         for v, signal in zip(node.outputs, self._rule(call), strict=False):
             if signal is not None:
@@ -148,7 +151,7 @@ class _Walk:
             try:
                 return self._noted(self.probed, place, probed(call))
             except NoRuleError as error:
-                reason = error
+                reason = reason or error  # why the rule could not, rather than why random tensors could not
         return self._noted(self.passed, f"{place}: {reason}" if reason else place, passed(call))
 
     def _noted(
@@ -162,8 +165,8 @@ class _Walk:
         if not is_weight_op(call.node, self.signals) or call.node.id in self.taps:
             return signal
         self.taps[call.node.id] = tap = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        nothing = tensor64(0.0)
-        own = Moments(nothing, tap, *(nothing,) * 4)
+        zero = tensor64(0.0)
+        own = Moments(zero, tap, *(zero,) * 4)
         tangent = summed([(signal.tangent, 1.0), (own, 1.0)])
         parts = [*signal.parts, Part(own, 0.0, 0.0)] if signal.parts else []
         few, tails = signal.unevenness, signal.tails

@@ -70,7 +70,12 @@ def _take(stack: list[Factor], size: int) -> Axis:
 
 
 def matched(before: Sequence[int], after: Sequence[int]) -> list[tuple[slice, slice]]:
-    """Pair the axes of a row-major reshape: the shortest runs of axes that hold the same elements on both sides."""
+    """Pair the axes of a row-major reshape: the shortest runs of axes that hold the same elements on both sides.
+
+    An empty tensor (no box was found) holds none, and all its axes go together.
+    """
+    if 0 in before or 0 in after:
+        return [(slice(0, len(before)), slice(0, len(after)))]
     found, i, j = [], 0, 0
     while i < len(before) or j < len(after):
         start, left, right = (i, j), 1, 1
@@ -90,7 +95,7 @@ def replaced(roles: Roles, shape: Sequence[int], dims: Sequence[int], role: Role
 
 def resize(axis: Axis, size: int) -> Axis:
     """Return an axis cut or extended to another size; several factors merge under the first one's role."""
-    if size == 1:
+    if size <= 1:
         return ()
     if prod(n for n, _ in axis) == size:
         return axis

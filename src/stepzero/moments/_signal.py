@@ -235,6 +235,11 @@ class Signal:
         return Signal(self.shape, self.roles, m, tangent, centred=self.centred, stream=self.stream.times(factor**0.5))
 
 
+def nothing(shape: Sequence[int]) -> Signal:
+    """Return the signal of an empty tensor."""
+    return Signal(tuple(shape), R.guess(shape), Moments(*(torch.zeros((1,) * len(shape), dtype=torch.float64),) * 6))
+
+
 def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
     """Return the signal of a tensor with known numbers: the same for every input, and taken as locally alike.
 
