@@ -39,6 +39,21 @@ def test_joins_of_independent_operands(hold, name):
     hold(Of(JOINS[name]), SHAPE, SHAPE, draws=120)
 
 
+class Bright(nn.Module):
+    """A sum of two maps whose means are largest in one corner, as they are least at a border of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("light", torch.linspace(0.0, 1.0, 5)[:, None] * torch.linspace(0.0, 1.0, 5))
+
+    def forward(self, a, b):
+        return a * self.light + b * self.light
+
+
+def test_another_place_of_a_sum_has_means_of_its_own(hold):
+    hold(Bright(), SHAPE, SHAPE, draws=120, loose={"near": 0.03}, loose_change={"near": 0.03})
+
+
 def post_activation(stream, *branches):
     y = F.relu(stream)
     for branch in branches:

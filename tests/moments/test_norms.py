@@ -297,3 +297,31 @@ def test_pairs_of_a_stream_far_below_eps_are_no_larger_than_its_own_square():
 class Small(nn.Module):
     def forward(self, x):
         return x * 1e-5
+
+
+class Bright(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("light", torch.linspace(0.5, 1.5, 4)[:, None] * torch.linspace(0.5, 1.5, 4))
+        self.norm = nn.BatchNorm2d(400, affine=False)
+
+    def forward(self, x):
+        return self.norm(x * self.light)
+
+
+def test_a_mean_over_uneven_places_takes_each_with_the_others():
+    """The mean product of the darkest corner with all other places is -0.013; an even mean would leave it 0.003."""
+    net = Bright().double().train()
+    level = torch.full((1, 1, 1, 1), 1.0, dtype=torch.float64)
+    moments = Moments(0.6 * level, 1.36 * level, *(0.36 * level,) * 4)  # 0.6 + N(0, 1), all independent
+    graph = capture(net, (torch.zeros(8, 400, 4, 4),))
+    y = propagate(graph, {"x": moments}, {}).signals[graph.outputs[0]]
+    torch.manual_seed(3)
+    with torch.no_grad():
+        x = net(0.6 + torch.randn(8, 400, 4, 4, dtype=torch.float64))
+    others = (x.sum(dim=(2, 3), keepdim=True) - x) / 15
+    for corner in (0, 3):
+        products = x[:, :, corner, corner] * others[:, :, corner, corner]
+        error = float(products.mean(0).std()) / 20  # over 400 independent channels
+        predicted = float(y.elsewhere.expand(y.shape)[0, 0, corner, corner])
+        assert abs(float(products.mean()) - predicted) < 5 * error

@@ -108,13 +108,26 @@ def add(call: Call, a: Signal, b: Signal) -> Signal:
     """E[(a ± b)²] = E[a²] + E[b²] ± 2 E[a]E[b]: exact where one operand ends in a zero-mean linear map."""
     alpha = float(call.argument("alpha") or 1.0) * (-1.0 if call.op in ("sub", "rsub") else 1.0)
     m, n = a.moments, b.moments
-    cross = 2 * alpha * m.mean * n.mean
-    moments = Moments(m.mean + alpha * n.mean, *(p + alpha**2 * q + cross for p, q in zip(m[1:], n[1:], strict=True)))
+    here = 2 * alpha * m.mean * n.mean
+    there = alpha * (m.mean * of_others(n.mean, b.roles) + n.mean * of_others(m.mean, a.roles))
+    crosses = (here, here, there, here, there)
+    pairs = (p + alpha**2 * q + c for p, q, c in zip(m[1:], n[1:], crosses, strict=True))
+    moments = Moments(m.mean + alpha * n.mean, *pairs)
     tangent = summed([(a.tangent, 1.0), (b.tangent, alpha**2)])
     parts = [part for x, factor in ((a, 1.0), (b, alpha)) if (part := _part(x, factor)) is not None]
     parts = parts if any(part.mean or part.variance for part in parts) else []
     stream, tails = Stream(_sum_skewness(a, b, alpha)), _sum_tails(a, b, alpha)
     return Signal(a.shape, a.roles, moments, tangent, stream=stream, parts=parts, tails=tails)
+
+
+def of_others(t: Tensor, roles: R.Roles) -> Tensor:
+    """Average a lean tensor over the other places of the map, for each place."""
+    dims = [i - len(roles) for i in R.axes(roles, "position")]
+    varies = [d for d in dims if t.dim() >= -d and t.shape[d] > 1]
+    count = R.count(tuple(roles[d] for d in dims), "position")
+    if not varies or count < 2:
+        return t
+    return (count * t.mean(dim=varies, keepdim=True) - t) / (count - 1)
 
 
 def _part(x: Signal, factor: float) -> Part | None:

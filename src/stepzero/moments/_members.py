@@ -116,8 +116,9 @@ class Members:
         removed = 2 * row - self.mean(row)
         places, inputs = self.places > 1, self.inputs > 1
         across = removed if inputs else self._between(m, m.across, m.apart)
-        elsewhere = row if places else self._between(m, m.elsewhere, m.apart)
-        apart = row if places and inputs else self._between(m, m.across if places else m.elsewhere, m.apart)
+        both = row - (row - self.mean(row)) / max(1, self.places - 1)  # of a place and of another one, on average
+        elsewhere = both if places else self._between(m, m.elsewhere, m.apart)
+        apart = both if places and inputs else self._between(m, m.across if places else m.elsewhere, m.apart)
         return Moments(
             m.mean - self.mean(m.mean),
             m.second - removed,
