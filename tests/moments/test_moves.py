@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stepzero.moments import Moments, Signal, propagate
+from stepzero.moments import Moments, Signal, _moves, _pointwise, propagate
 from stepzero.moments import _roles as R
 from stepzero.moments._moves import Representative
 from stepzero.network import capture
@@ -146,3 +146,23 @@ def test_axes_on_which_nothing_changes_are_not_written_out(op, shape):
     right = op(second.expand(1, 6, 8))
     torch.testing.assert_close(found.expand(right.shape), right)
     assert found.shape == shape
+
+
+def test_a_function_before_a_huge_flattening_is_evaluated_where_its_map_is_small(monkeypatch):
+    spied = []
+    graph = capture(Of(lambda x: torch.tanh(F.pad(x, (0, 0, 1, 1))).flatten()), (1, 8, 20, 16))
+    whole = graph.outputs[0]
+    evaluate = _pointwise.evaluate
+
+    def spy(root, phi):
+        spied.append(max(t.numel() for t in root.moments))
+        return evaluate(root, phi)
+
+    monkeypatch.setattr(_pointwise, "evaluate", spy)
+    monkeypatch.setattr(_moves, "HUGE", 1000)
+    huge = propagate(graph, None, {}).signals[whole]
+    assert huge.moments.second.numel() == 8 * 22 * 16
+    monkeypatch.setattr(_moves, "HUGE", 10000)
+    usual = propagate(graph, None, {}).signals[whole]
+    assert torch.allclose(huge.moments.second, usual.moments.second, rtol=1e-9)
+    assert spied == [22, 8 * 22 * 16]

@@ -19,6 +19,7 @@ ALONG = frozenset(
     ("select", "unbind", "slice", "narrow", "chunk", "split", "split_with_sizes")
 )  # ops along `dim` alone
 PADS = frozenset(("pad", "constant_pad_nd", "im2col"))  # moves that put zeros in
+HUGE = 1 << 20  # elements of a moment map that no function is evaluated on where fewer would do
 
 
 def unchanged(call: Call) -> Signal:
@@ -31,6 +32,8 @@ def moves(roles: Roling) -> Rule:
 
     def rule(call: Call) -> Signal | tuple[Signal | None, ...]:
         x = call.operand(call.main)
+        if roles is reshaped and x.source is not None and _swells(x.source.root, call.shape):
+            x = Signal(x.shape, x.roles, x.moments, x.tangent, centred=x.centred, stream=x.stream)
         root, phi = P.root_of(x)
         parts = moved(call, root, roles)
         if x.source is not None:
@@ -40,6 +43,13 @@ def moves(roles: Roling) -> Rule:
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     return rule
+
+
+def _swells(x: Signal, shape: Sequence[int]) -> bool:
+    """Say whether a reshape writes out so many copies of a lean map that a function had better be evaluated before."""
+    before = max(x.moments, key=Tensor.numel)
+    after = _reshaped(x, before.to("meta"), shape).numel()
+    return after > HUGE and after > before.numel()
 
 
 def _merges(before: R.Roles, after: R.Roles) -> bool:
