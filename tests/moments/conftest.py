@@ -166,3 +166,44 @@ def hold() -> Callable[..., None]:
             compare(Case(module, shapes, **options))  # type: ignore[arg-type]
 
     return against
+
+
+@pytest.fixture
+def hold_outputs() -> Callable[..., None]:
+    """Return the comparison of all outputs' second moments, and of the gradient behind the first weight op, with fresh weights."""
+    torch.set_num_threads(1)
+
+    def against(
+        module: nn.Module, shape: tuple[int, ...], sd: float, *, draws: int, within: float, back: float
+    ) -> None:
+        graph = capture(module, (torch.zeros(shape),))
+        law = (torch.zeros((), dtype=torch.float64), torch.tensor(sd**2, dtype=torch.float64))
+        flow = propagate(graph, {}, dict.fromkeys(graph.parameters, law), on_unknown="error")
+        predicted = [flow.second(o) for o in graph.outputs]
+        with torch.random.fork_rng():
+            torch.manual_seed(21)
+            rows = torch.tensor([_one_draw(module, shape, sd) for _ in range(draws)], dtype=torch.float64)
+        for i, value in enumerate(predicted):
+            _within(f"output {i}", value, rows[:, i], within * value)
+        gradients = flow.gradients()
+        if gradients:
+            (gradient, *_) = gradients.values()
+            _within("gradient", gradient, rows[:, -1], back * gradient)
+
+    return against
+
+
+def _one_draw(module: nn.Module, shape: tuple[int, ...], sd: float) -> list[float]:
+    for p in module.parameters():
+        nn.init.normal_(p, 0.0, sd)
+    behind: list[Tensor] = []
+    first = next((m for m in module.modules() if isinstance(m, nn.Linear)), None)
+    hook = first and first.register_forward_hook(lambda _m, _i, y: behind.append(y))
+    outputs = module(torch.randn(shape))
+    if hook is not None:
+        hook.remove()
+    seconds = [float(y.detach().square().mean()) for y in outputs]
+    if not behind:
+        return seconds
+    (g,) = torch.autograd.grad(sum((y * torch.randn_like(y)).sum() for y in outputs), behind[:1])
+    return [*seconds, float(g.square().mean())]

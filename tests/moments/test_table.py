@@ -177,6 +177,32 @@ SAMPLES |= {
     "zero": one(lambda x: overwrite(x, lambda part: part.zero_())),
     "alias_update": one(lambda x: overwrite(x, lambda part: part.mul_(2.0))),
 }
+
+
+def cell(name, gates):
+    """Two steps of a recurrent cell of width 96 on 12 features."""
+
+    def run(w, x):
+        rows = 96 * gates
+        weights = 0.3 * w["input_gates"][:rows], 0.2 * w["state_gates"][:rows]
+        zero = x.new_zeros(len(x), 96)
+        state = [zero, zero] if name == "lstm" else zero
+        for _ in range(2):
+            state = getattr(aten, f"{name}_cell")(x, state, *weights)
+        return state[0] if name == "lstm" else state
+
+    return run, (VECTOR,)
+
+
+def packed(x):
+    return aten._pack_padded_sequence(x, torch.tensor([16, 12, 5, 1]), True)
+
+
+SAMPLES |= {
+    **{f"{name}_cell": cell(name, gates) for name, gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1))},
+    "_pack_padded_sequence": one(lambda x: packed(x)[0], (4, 16, 6)),
+    "_pad_packed_sequence": one(lambda x: aten._pad_packed_sequence(*packed(x), True, 0.5, 20)[0], (4, 16, 6)),
+}  # fmt: skip
 LOOSE = 0.03  # of the second moment: the approximations that the rules name
 
 

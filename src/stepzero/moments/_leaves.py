@@ -97,7 +97,11 @@ def _of_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return x * beside, x * (x.sum(-2, keepdim=True) - x) / (n - 1)
 
 
-FEATURES_LAST = frozenset({"linear", "layer_norm", "addmm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu"})
+_LAST = (
+    "linear layer_norm addmm rms_norm lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell "
+    "_pack_padded_sequence"
+)
+FEATURES_LAST = frozenset(_LAST.split())
 FEATURES_FIRST = frozenset({*OPERATORS, "batch_norm", "group_norm", "instance_norm"}) - FEATURES_LAST
 
 
@@ -108,13 +112,14 @@ def channel_last_inputs(graph: Graph) -> set[int]:
 
 
 def _first_op(graph: Graph, uses: Mapping[int, list[Node]], value: int) -> str:
-    """The first op downstream that says where the features are; values of another rank are not followed."""
+    """The first op downstream that says where the features are; values of another rank are not followed, but for single steps."""
     queue, seen, rank = [value], {value}, len(graph.values[value].shape)
     while queue:
         for node in uses[queue.pop(0)]:
             if node.op in FEATURES_LAST or node.op in FEATURES_FIRST:
                 return node.op
-            fresh = [o for o in node.outputs if o not in seen and len(graph.values[o].shape) == rank]
+            stepped = node.op in ("select", "unbind") and rank == 3 and node.arguments.get("dim") not in (2, -1)
+            fresh = [o for o in node.outputs if o not in seen and (len(graph.values[o].shape) == rank or stepped)]
             seen.update(fresh)
             queue.extend(fresh)
     return ""

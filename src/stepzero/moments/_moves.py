@@ -229,6 +229,19 @@ def gathered(call: Call) -> Signal:
     return Signal(call.shape, roles, m, tangent)
 
 
+def selected(call: Call) -> Signal | tuple[Signal | None, ...] | None:
+    """Rows picked by numbers: where these depend on data, each is the average row."""
+    if call.graph.values[call.node.arguments["index"].id].known is not None:
+        return moves(same)(call)
+    x, d = call.operand(call.main), int(call.argument("dim"))
+
+    def average(t: Tensor) -> Tensor:
+        return ranked(t, len(x.shape)).mean(d, keepdim=True)
+
+    m, tangent = x.mapped(lambda m: m.each(average))
+    return Signal(call.shape, _fitted(x.roles, call.shape), m, tangent, knob=x.knob, centred=x.centred)
+
+
 def pixel_shuffled(call: Call) -> Signal:
     """Channels become places (pixel_shuffle) or places channels: adjacent places now hold channels of their own.
 

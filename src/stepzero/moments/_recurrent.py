@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor
 from stepzero.moments import _cells as C
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
+from stepzero.moments._moves import trimmed
+from stepzero.moments._sequences import PACKING, Layout, sizes_of
 from stepzero.moments._signal import Moments, Signal, ranked
 from stepzero.network import Ref
 
@@ -29,24 +31,34 @@ def recurrent(kind: Kind) -> Rule:
     """Make the rule of a recurrent op.
 
     Each layer and direction is followed in mean field, exact for wide layers of independent weights up to the scatter
-    of 2048 neurons (2 %); the memory of h is that of a first-order process. Measured at width 128 over 24 steps: E[h²]
-    within 3 %, pairs within 5 %, gradients within 10 %. Gradients of the final states pass as those of the last output.
+    of 2048 neurons (2 %; of more in sequences under 128 steps); the memory of h is that of a first-order process. Measured at
+    width 128 over 24 steps: E[h²] of outputs and final states within 3 %, pairs within 5 %, gradients within 10 %. Two layers
+    both ways on sequences of 1 to 12 steps: outputs 5 % low. Gradients of a final state reach all steps alike.
     """
 
     def rule(call: Call) -> tuple[Signal | None, ...]:
         packed = "data" in call.node.arguments
         x = call.operand("data" if packed else "input")
-        time = None if packed else (1 if call.argument("batch_first") else 0)
-        layers = _Layers.of(call, kind)
-        y = x
+        layout = _layout(call, x, packed)
+        layers = _Layers.of(call, kind, layout)
+        y, finals = x, []
         for layer in range(layers.count):
-            y, courses = layers.run(y, layer, time)
+            inner = y
+            y, courses = layers.run(inner, layer)
+            finals += [(inner, course) for course in courses]
         shapes = call.shapes
         out = Signal(shapes[0], y.roles, y.moments, y.tangent)
-        finals = [_final(shape, y, courses, cell=i == 1) for i, shape in enumerate(shapes[1:])]
-        return (out, *finals)
+        return (out, *(_final(shape, layout, finals, cell=i == 1) for i, shape in enumerate(shapes[1:])))
 
     return rule
+
+
+def _layout(call: Call, x: Signal, packed: bool) -> Layout:
+    if not packed:
+        time = 1 if call.argument("batch_first") else 0
+        return Layout.along(time, x.shape[time])
+    sizes = sizes_of(call)
+    return Layout.endless(x.shape[0], C.STEADY) if sizes is None else Layout.packed(sizes)
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,17 @@ class _Layers:
     biases: bool
     projected: bool
     starts: Sequence[Signal | None]
+    layout: Layout
 
     @classmethod
-    def of(cls, call: Call, kind: Kind) -> _Layers:
+    def of(cls, call: Call, kind: Kind, layout: Layout) -> _Layers:
         arguments = call.node.arguments
         weights = call.operands("params")
         directions, biases = 1 + bool(arguments["bidirectional"]), bool(arguments["has_biases"])
         pieces = len(weights) // (directions * int(arguments["num_layers"]))
         states = arguments["hx"] if isinstance(arguments["hx"], (list, tuple)) else [arguments["hx"]]
         starts = [call.signals.get(s.id) if isinstance(s, Ref) else None for s in states]
-        return cls(kind, weights, directions, biases, pieces in (3, 5), starts)
+        return cls(kind, weights, directions, biases, pieces in (3, 5), starts, layout)
 
     @property
     def pieces(self) -> int:
@@ -78,39 +91,42 @@ class _Layers:
     def count(self) -> int:
         return len(self.weights) // (self.pieces * self.directions)
 
-    def run(self, x: Signal, layer: int, time: int | None) -> tuple[Signal, list[C.Course]]:
-        """Return one layer's output, its directions side by side."""
-        given = _input(x, time)
+    def run(self, x: Signal, layer: int) -> tuple[Signal, list[C.Course]]:
+        """Return one layer's output, its directions side by side, and what each did over its own steps."""
         courses = []
         for direction in range(self.directions):
             at = (layer * self.directions + direction) * self.pieces
-            turned = C.Input(given.second[::-1], given.near, given.pair) if direction else given
-            courses.append(self._follow(self.weights[at : at + self.pieces], turned))
-        both = zip(courses[0], *(c.reversed() for c in courses[1:]), strict=True)
-        merged = C.Course(*(np.mean(ways, axis=0) for ways in both))
+            courses.append(self._follow(self.weights[at : at + self.pieces], _input(x, self.layout, direction)))
+        ways = [[self.layout.over_rows(t, d) for t in course] for d, course in enumerate(courses)]
+        merged = C.Course(*(np.mean(both, axis=0) for both in zip(*ways, strict=True)))
+        others = np.mean([self.layout.of_sequence(course.others) for course in courses], axis=0)
+        merged = merged._replace(others=others)
         width = (self.weights[self.pieces - 1] if self.projected else self.weights[1]).shape
         channels = self.directions * (width[0] if self.projected else width[1])
-        return _output(x, merged, channels, time), courses
+        return _output(x, merged, channels, self.layout), courses
 
     def _follow(self, weights: Sequence[Signal], x: C.Input) -> C.Course:
-        gates = self.kind.gates
-        w, u = (_per_gate(s.second, s.shape, gates) * s.shape[1] for s in weights[:2])
-        mean, second = np.zeros((2, gates)), np.zeros((2, gates))
-        if self.biases:
-            mean = np.stack([_per_gate(s.mean, s.shape, gates) for s in weights[2:4]])
-            second = np.stack([_per_gate(s.second, s.shape, gates) for s in weights[2:4]])
-        spread = np.maximum(second - mean**2, 0.0)
-        drive = C.Drive(w, u, mean.sum(0), spread.sum(0))
-        if self.kind.apart:
-            nothing = np.zeros(1)
-            drive = C.Drive(
-                np.append(w, nothing), np.concatenate([u[:-1], nothing, u[-1:]]),
-                np.concatenate([mean.sum(0)[:-1], mean[:, -1]]), np.concatenate([spread.sum(0)[:-1], spread[:, -1]]),
-            )  # fmt: skip
+        drive = drive_of(self.kind, weights[: 2 + 2 * self.biases])
         hidden, *rest = (0.0 if s is None else s.average(s.second) for s in self.starts)
         state = rest[0] if rest else hidden
         projected = weights[-1].average(weights[-1].second) * weights[-1].shape[1] if self.projected else 1.0
         return C.follow(self.kind.step, drive, x, hidden, state, projected)
+
+
+def drive_of(kind: Kind, weights: Sequence[Signal]) -> C.Drive:
+    """Return the preactivations that input weights, recurrent weights and (if there are any) two biases make."""
+    gates = kind.gates
+    w, u = (_per_gate(s.second, s.shape, gates) * s.shape[1] for s in weights[:2])
+    mean, second = np.zeros((2, gates)), np.zeros((2, gates))
+    if len(weights) > 2:
+        mean = np.stack([_per_gate(s.mean, s.shape, gates) for s in weights[2:4]])
+        second = np.stack([_per_gate(s.second, s.shape, gates) for s in weights[2:4]])
+    spread = np.maximum(second - mean**2, 0.0)
+    if not kind.apart:
+        return C.Drive(w, u, mean.sum(0), spread.sum(0))
+    nothing = np.zeros(1)
+    apart = (np.concatenate([t.sum(0)[:-1], t[:, -1]]) for t in (mean, spread))
+    return C.Drive(np.append(w, nothing), np.concatenate([u[:-1], nothing, u[-1:]]), *apart)
 
 
 def _per_gate(t: Tensor, shape: Sequence[int], gates: int) -> C.Array:
@@ -121,69 +137,82 @@ def _per_gate(t: Tensor, shape: Sequence[int], gates: int) -> C.Array:
     return np.asarray(t.reshape(gates, -1).mean(1).numpy())
 
 
-def _input(x: Signal, time: int | None) -> C.Input:
+def _input(x: Signal, layout: Layout, way: int) -> C.Input:
     m = x.moments
-    if time is None:
-        second = np.full(C.STEADY, x.average(m.second))
-    else:
-        others = [d for d in range(len(x.shape)) if d != time % len(x.shape)]
-        t = ranked(m.second, len(x.shape)).mean(dim=others)
-        second = np.asarray(t.expand(x.shape[time]).numpy(), dtype=np.float64)
-    pair, near = (x.average(t) for t in (_in_time(x, m, time), m.near))
-    private = float(second.mean()) - pair
-    alike = (near - pair) / private if private > 0 and _placed(x, time) else 0.0
-    return C.Input(second, min(max(alike, 0.0), 0.999), max(pair, 0.0))
+    second = layout.read(x, m.second, way)
+    q, near, pair = float(second.mean()), x.average(m.near), x.average(_in_time(x, m, layout))
+    if not _placed(x, layout):
+        return C.Input(second, 0.0, max(pair, 0.0))
+    alike = 0.0
+    for _ in range(8):  # E[x x'] of the average other step is that of distant ones, and near ones have more
+        share, others = C.recurring(alike, layout.steps), pair
+        distant = min(others, (others - share * near) / max(1.0 - share, 0.1))
+        alike = min(max((near - distant) / (q - distant), 0.0), 0.999) if q > distant else 0.0
+    return C.Input(second, alike, max(distant, 0.0))
 
 
-def _placed(x: Signal, time: int | None) -> bool:
-    return time is None or R.is_all(x.roles[time], "position")
+def _placed(x: Signal, layout: Layout) -> bool:
+    return "position" in R.of(x.roles[layout.axis])
 
 
-def _in_time(x: Signal, m: Moments, time: int | None) -> Tensor:
+def _in_time(x: Signal, m: Moments, layout: Layout) -> Tensor:
     """The pair moment of distant times; (time, batch, channel) inputs are often taken for batches of places."""
-    return m.elsewhere if _placed(x, time) else m.across
+    return m.elsewhere if _placed(x, layout) else m.across
 
 
-def _output(x: Signal, course: C.Course, channels: int, time: int | None) -> Signal:
+def _output(x: Signal, course: C.Course, channels: int, layout: Layout) -> Signal:
     """Put moments over time into a map; other inputs share what distant times share, as far as the inputs do."""
     rank = len(x.shape)
     shape = (*x.shape[:-1], channels)
     roles = (*x.roles[:-1], R.single(channels, "channel"))
-
-    def over_time(values: C.Array) -> Tensor:
-        t = torch.from_numpy(np.ascontiguousarray(values))
-        if time is None or float(np.ptp(values)) <= 1e-9 * float(np.abs(values).max()):
-            return t.mean().reshape((1,) * rank)
-        return t.reshape([-1 if d == time else 1 for d in range(rank)])
-
-    mean, second, near, pair = (over_time(t) for t in (course.mean, course.second, course.near, course.pair))
-    m = Moments(mean, second, near, pair, pair, pair)
+    over_time = {name: layout.tensor(rows, rank) for name, rows in course._asdict().items()}
+    mean, second, near, pair = (over_time[name] for name in ("mean", "second", "near", "pair"))
+    m = Moments(mean, second, near, over_time["others"], pair, pair)
     if x.tangent is None:
         return Signal(shape, roles, m)
     c = x.tangent.each(lambda t: ranked(t, rank).mean(-1, keepdim=True))
-    gain, steady, pair_gain, near_gain, steady_near = (over_time(t) for t in course[5:])
-    common = c.elsewhere if _placed(x, time) else c.across
+    return Signal(shape, roles, m, _changed(c, over_time, _in_time(x, c, layout), layout.steps))
+
+
+def _changed(c: Moments, gains: Mapping[str, Tensor], others: Tensor, steps: int) -> Moments:
+    """Return the change of h for that of x, of which `others` is what the average other step shares."""
+    gain, next_gain = gains["gain"], gains["next_gain"]
+    memory = (next_gain / gain.clamp_min(1e-300)).clamp(0.0, 0.95)  # of the layer, and taken for that of the change
+    share = C.recurring(float(memory.mean()), steps)
+    common = (others - share * c.near) / max(1.0 - share, 0.1)
     private, beside = c.second - common, c.near - common
-    memory = (near_gain / gain.clamp_min(1e-300)).clamp(0.0, 0.95)  # of the layer, and taken for that of the change
     longer = 2 * memory / (1 - memory**2)  # Σ of 2 fᵏ rᵏ⁻¹ over steps k apart, for a change of memory r = f
-    second = gain * (private + longer * beside) + common * steady
-    near = private * near_gain + common * steady_near
-    change = Moments(c.mean, second, near, *(t * pair_gain for t in c[3:]))
-    return Signal(shape, roles, m, change)
+    second = gain * (private + longer * beside) + common * gains["steady_gain"]
+    near = private * next_gain + common * gains["steady_next_gain"]
+    far = c.elsewhere * gains["pair_gain"] + private * next_gain * share
+    return Moments(c.mean, second, near, far, *(t * gains["pair_gain"] for t in c[4:]))
 
 
-def _final(shape: Sequence[int], y: Signal, courses: Sequence[C.Course], *, cell: bool) -> Signal:
-    """The state after the last step of the last layer."""
-    one = torch.ones((1,) * len(shape), dtype=torch.float64)
-    last = [c.state if cell else c.second for c in courses]
-    second, pair, mean = (
-        float(np.mean([t[-1] for t in ts])) for ts in (last, [c.pair for c in courses], [c.mean for c in courses])
-    )
-    pair *= second / max(float(np.mean([c.second[-1] for c in courses])), 1e-300)
-    m = Moments(one * (0.0 if cell else mean), one * second, *(one * pair,) * 4)
-    change = None if y.tangent is None else y.tangent.each(lambda t: t.mean().reshape((1,) * len(shape)))
+def _final(shape: Sequence[int], layout: Layout, ends: Sequence[tuple[Signal, C.Course]], *, cell: bool) -> Signal:
+    """The states after the last step of each layer and direction, one below the other."""
+
+    def at_end(name: str) -> Tensor:
+        rows = np.stack([layout.last(getattr(course, name)) for _, course in ends])
+        return torch.from_numpy(rows).reshape(len(ends), -1, *(1,) * (len(shape) - 2))
+
+    second, pair = (at_end(name) for name in (("state", "state_pair") if cell else ("second", "pair")))
+    mean = at_end("state_mean" if cell else "mean")
     roles = (R.single(shape[0], "copy"), *(R.single(n, "batch") for n in shape[1:-1]), R.single(shape[-1], "channel"))
-    return Signal(shape, roles, m, change)
+    return Signal(shape, roles, Moments(mean, second, *(pair,) * 4).each(trimmed), _final_change(at_end, ends, cell))
+
+
+def _final_change(
+    at_end: Callable[[str], Tensor], ends: Sequence[tuple[Signal, C.Course]], cell: bool
+) -> Moments | None:
+    """A change of any step's input reaches the last state as it reaches any output far from the start."""
+    changes = [None if x.tangent is None else x.tangent.each(lambda t: t.mean()) for x, _ in ends]
+    if any(c is None for c in changes):
+        return None
+    gain, pair = at_end("state_gain" if cell else "gain"), at_end("pair_gain")
+    if cell:
+        pair = pair * gain / at_end("gain").clamp_min(1e-300)
+    c = Moments(*(torch.stack([t[i] for t in changes if t is not None]).reshape(-1, 1, 1) for i in range(6)))
+    return Moments(c.mean, c.second * gain, *(t * pair for t in c[2:]))
 
 
 KINDS: dict[str, Kind] = {
@@ -192,4 +221,4 @@ KINDS: dict[str, Kind] = {
     "rnn_tanh": Kind(C.tanh, 1),
     "rnn_relu": Kind(C.relu, 1),
 }
-RECURRENT: dict[str, Rule] = {name: recurrent(kind) for name, kind in KINDS.items()}
+RECURRENT: dict[str, Rule] = {name: recurrent(kind) for name, kind in KINDS.items()} | PACKING

@@ -17,6 +17,7 @@ from stepzero.moments._call import Rule
 from stepzero.moments._decays import DECAYS
 from stepzero.moments._einsum import EINSUM
 from stepzero.moments._extents import EXTENTS
+from stepzero.moments._loops import CELLS
 from stepzero.moments._max_pool import MAX_POOLS
 from stepzero.moments._noise import NOISE, SOURCES
 from stepzero.moments._norms import NORMS
@@ -31,7 +32,7 @@ from stepzero.moments._weights import OPERATORS, weighted
 _STAY = "alias contiguous detach clone to _to_copy type_as"
 _RESHAPE = "view reshape flatten unflatten _unsafe_view squeeze unsqueeze view_as reshape_as"
 _PERMUTE = "permute transpose t movedim moveaxis swapaxes swapdims numpy_T adjoint mT matrix_H"
-_CUT = "slice narrow chunk split split_with_sizes tensor_split index_select unsafe_chunk unsafe_split"
+_CUT = "slice narrow chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split"
 _SHIFT = "roll flip channel_shuffle native_channel_shuffle"
 _SHUFFLE = "pixel_shuffle pixel_unshuffle"
 _PAD = "pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d"
@@ -44,7 +45,7 @@ _POINTWISE = (
 
 SPONTANEOUS = ("copy", "fill", "zero", "cos", "sin")  # what they put out may come from no signal at all
 MOVES = frozenset(
-    f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} select unbind expand expand_as broadcast_to".split()
+    f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} index_select select unbind expand expand_as broadcast_to".split()
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -59,11 +60,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("select", "unbind"), M.moves(M.dropped)),
         **dict.fromkeys(("expand", "expand_as", "broadcast_to"), S.expanded),
         **dict.fromkeys(("repeat", "tile", "repeat_interleave"), S.repeated),
+        "index_select": M.selected,
         "unfold": M.moves(M.unfolded),
         "im2col": M.moves(M.patches),
         "gather": M.gathered,
         **dict.fromkeys(_PAD.split(), S.padded),
-        **dict.fromkeys(("cat", "concat", "concatenate", "stack"), S.joined),
+        **dict.fromkeys(("cat", "concat", "concatenate"), S.joined),
         "alias_update": S.updated,
         "copy": S.copied,
         "index": S.indexed,
@@ -93,6 +95,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **EINSUM,
         # recurrent layers
         **RECURRENT,
+        **CELLS,
         # normalisation
         **NORMS,
         # pooling, resizing, reductions

@@ -97,6 +97,34 @@ def _sequence(a: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:
     )
 
 
+def _pack(a: dict[str, Any]) -> Any:
+    """Return rows and the number of sequences at each step, where the lengths of the sequences are known."""
+    x, shadow = a["input"], a["known"].get(a["lengths"])
+    if shadow is None:
+        return None
+    short = torch.empty(x.shape[:2], dtype=x.dtype)
+    rows, sizes = torch.ops.aten._pack_padded_sequence(short, shadow.tensor, a["batch_first"])
+    return x.new_empty((rows.shape[0], *x.shape[2:])), _numbered(a["known"], sizes, shadow.certain)
+
+
+def _unpack(a: dict[str, Any]) -> Any:
+    data, shadow = a["data"], a["known"].get(a["batch_sizes"])
+    if shadow is None:
+        return None
+    short = torch.empty(data.shape[:1], dtype=data.dtype)
+    whole, lengths = torch.ops.aten._pad_packed_sequence(
+        short, shadow.tensor, a["batch_first"], a["padding_value"], a["total_length"]
+    )
+    return data.new_empty((*whole.shape, *data.shape[1:])), _numbered(a["known"], lengths, shadow.certain)
+
+
+def _numbered(known: Known, numbers: torch.Tensor, certain: bool) -> torch.Tensor:
+    """Return a tensor that has numbers, although the op's other results have none; on the CPU, where torch asks for them."""
+    home = numbers.clone()
+    known.put(home, numbers, certain=certain)
+    return home
+
+
 def _grouped_mm(a: dict[str, Any]) -> Any:
     """(M, K) @ (G, K, N) → (M, N); (M, K) @ (K, N) with groups along K → (G, M, N); (G, M, K) @ (G, K, N) → bmm."""
     left, right = a["self"], a["mat2"]
@@ -151,6 +179,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "gru": _rnn,
         "rnn_tanh": _rnn,
         "rnn_relu": _rnn,
+        # meta has no lengths
+        "_pack_padded_sequence": _pack,
+        "_pad_packed_sequence": _unpack,
         # meta refuses other types than bfloat16
         "_grouped_mm": _grouped_mm,
         # the shape depends on numbers
