@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from stepzero.errors import NoRuleError
-from stepzero.moments import propagate
+from stepzero.laws import DeltaOrthogonal, Orthogonal
+from stepzero.moments import propagate, weight_scatter
 from stepzero.network import capture
 
 
@@ -105,6 +106,26 @@ def test_a_weight_over_its_spectral_norm_has_the_scale_that_its_power_iterations
     assert weight.knob is None
     error = float(found.std()) * (1 / 150 + 1 / 4096) ** 0.5
     assert abs(float(found.mean()) - weight.average(weight.second)) < 5 * error
+
+
+@pytest.mark.parametrize("shape", [(24, 6, 3), (6, 16)])
+@pytest.mark.parametrize("law", [Orthogonal(3.0), DeltaOrthogonal(3.0)])
+def test_equal_singular_values_leave_an_orthogonal_weight_its_own_length(law, shape):
+    if isinstance(law, DeltaOrthogonal) and len(shape) == 2:
+        law, shape = Orthogonal(3.0, blocks=3), (24, 8)
+    kernel = {2: lambda: nn.Linear(shape[1], shape[0], bias=False), 3: lambda: nn.Conv1d(6, 24, 3, bias=False)}
+    layer = spectral(False, kernel[len(shape)]())
+    name, original = "parametrizations.weight.original", layer.parametrizations.weight.original
+    with torch.no_grad():
+        original.copy_(torch.from_numpy(law.draw(shape, seed=3, name=name)))
+        layer.parametrizations.weight[0]._power_method(original.flatten(1), 1)
+        found = layer.weight.square()
+    moments = tuple(torch.from_numpy(t).double() for t in law.moments(shape))
+    graph = capture(layer, torch.zeros(2, shape[1], *[5] * (len(shape) - 2)))
+    flow = propagate(graph, {}, {name: moments}, on_unknown="error", isometric=[name])
+    weight = flow.signals[graph.producer(graph.outputs[0]).arguments["weight"].id]
+    assert weight.average(weight.second) == pytest.approx(float(found.mean()), rel=1e-5)
+    assert weight_scatter(flow, graph.producer(graph.outputs[0])) == 0.0
 
 
 def test_vectors_that_saw_no_iteration_divide_by_what_may_be_zero():

@@ -15,7 +15,7 @@ from stepzero.checking._rows import check_rows
 from stepzero.checking._runs import run_draws
 from stepzero.checking._spectrum import scatter
 from stepzero.errors import CheckError
-from stepzero.laws import Kept
+from stepzero.laws import Kept, isometric
 from stepzero.moments import RULES, Flow, OnUnknown, Rule, centred, kept_moments, propagate, weight_sites
 from stepzero.network import Graph, ModelInputs, Node, capture, random_state_kept, real_inputs, unmoved
 from stepzero.planning import Plan
@@ -71,6 +71,7 @@ def check(
         _moments(model, graph, plan),
         rules=rules,
         on_unknown=on_unknown,
+        isometric=[name for name, entry in (plan or {}).items() if isometric(entry.law, entry.shape)],
     )
     sites = [_site(flow, node, x, axis) for node, x, axis in weight_sites(flow)]
     if not sites:

@@ -34,7 +34,7 @@ def check_rows(
     """Return a row for each site, from its readings in each run."""
     channels = {s.node.id: graph.values[s.output].shape[s.channel] for s in sites}
     readings = {s.node.id: [run[s.node.id] for run in runs] for s in sites}
-    weights = {s.node.id: weight_scatter(graph, s.node) for s in sites}
+    weights = {s.node.id: weight_scatter(flow, s.node) for s in sites}
     alike = {s.node.id: _alike(flow, s, channels[s.node.id], readings[s.node.id]) for s in sites}
     noise = accumulate(flow, {n: k + channels[n] * weights[n] / 2 for n, k in alike.items()}, channels)
     gradients = flow.gradients()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stepzero.checking._holding import Holding
 from stepzero.checking._uses import Use, uses_in_graph, uses_of_modules
 from stepzero.errors import ModelError
+from stepzero.laws import isometric
 from stepzero.moments import Flow, propagate
 from stepzero.network import (
     Graph,
@@ -150,4 +151,5 @@ def _signal(model: nn.Module, held: Mapping[str, Holding], inputs: Any) -> tuple
     }
     firsts = {graph.values[v].names[0] for v in graph.parameters.values()}
     moments = {name: held[name].lean() for name in firsts if name in held}
-    return graph, propagate(graph, given, moments)
+    alike = [name for name in moments if (law := held[name].law) is not None and isometric(law, held[name].shape)]
+    return graph, propagate(graph, given, moments, isometric=alike)

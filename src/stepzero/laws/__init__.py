@@ -34,6 +34,7 @@ from ._matrices import DeltaOrthogonal as DeltaOrthogonal
 from ._matrices import Dirac as Dirac
 from ._matrices import Identity as Identity
 from ._matrices import Orthogonal as Orthogonal
+from ._matrices import isometric as isometric
 from ._plain import LAWS as LAWS
 from ._plain import from_dict as from_dict
 from ._recipes import DISTRIBUTIONS as DISTRIBUTIONS

@@ -203,6 +203,19 @@ class Identity(Law):
         return f"Identity(gain={self.gain:.6g})"
 
 
+def isometric(law: Law, shape: Shape) -> bool:
+    """Say whether all singular values of what a law draws, as the matrix [out, in·kernel], are alike but for zeros.
+
+    Examples:
+        >>> isometric(Orthogonal(2.0), (4, 6)), isometric(Orthogonal(2.0, blocks=2), (4, 6))
+        (True, False)
+    """
+    if isinstance(law, Orthogonal):
+        rows, columns = law.matrix(shape)
+        return law.blocks == 1 or rows >= columns
+    return isinstance(law, DeltaOrthogonal)
+
+
 def _at_least_two_axes(law: Law, shape: Shape) -> None:
     if len(shape) < 2:
         raise LawError(f"{type(law).__name__}: needs at least 2 axes (out, in, *kernel), got shape {tuple(shape)}.")

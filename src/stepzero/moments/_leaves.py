@@ -56,7 +56,7 @@ def _square_of_sum(x: Tensor, dims: Sequence[int]) -> Tensor:
     return (x.sum(dim=tuple(dims), keepdim=True) if dims else x).square().mean()
 
 
-def parameter_signal(value: Value, mean: Tensor, second: Tensor) -> Signal:
+def parameter_signal(value: Value, mean: Tensor, second: Tensor, *, isometric: bool = False) -> Signal:
     """Return a parameter's signal: independent elements, or given numbers, the same for every input."""
     mean, second = ranked(mean, len(value.shape)), ranked(second, len(value.shape))
     roles = R.same(value.shape, "copy")
@@ -65,7 +65,7 @@ def parameter_signal(value: Value, mean: Tensor, second: Tensor) -> Signal:
     else:
         near = others = mean**2
     moments = Moments(mean, second, near, others, second, others)
-    return Signal(value.shape, roles, moments, knob=Knob(value.names[0]))
+    return Signal(value.shape, roles, moments, knob=Knob(value.names[0]), isometric=isometric)
 
 
 def kept_moments(values: Tensor, uses: Sequence[Node]) -> tuple[Tensor, Tensor]:

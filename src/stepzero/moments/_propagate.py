@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -44,6 +44,7 @@ def propagate(
     rules: Mapping[str, Rule] = RULES,
     on_unknown: OnUnknown = "probe",
     buffers: Mapping[str, Tensor] | None = None,
+    isometric: Collection[str] = (),
 ) -> Flow:
     """Follow the moments of every value through a graph, in recording order.
 
@@ -57,11 +58,12 @@ def propagate(
         on_unknown: What happens at an op without a rule: measure it alone (and let it pass where it cannot be run),
             raise, or let it pass.
         buffers: Numbers of buffers that the graph does not know.
+        isometric: Parameters whose law draws matrices of equal singular values (`laws.isometric`).
 
     Raises:
         NoRuleError: names the op and its place.
     """
-    walk = _Walk(graph, parameters, weights or Fixed(), rules, on_unknown)
+    walk = _Walk(graph, parameters, weights or Fixed(), rules, on_unknown, isometric)
     walk.leaves(dict(inputs or {}), dict(buffers or {}))
     for node in graph.nodes:
         walk.visit(node)
@@ -77,6 +79,7 @@ class _Walk:
     weights: Weights
     rules: Mapping[str, Rule]
     on_unknown: OnUnknown
+    isometric: Collection[str] = ()
     signals: dict[int, Signal] = field(default_factory=dict)
     taps: dict[int, Tensor] = field(default_factory=dict)
     numbers: dict[Hashable, Signal] = field(default_factory=dict)
@@ -98,7 +101,7 @@ class _Walk:
         for name, v in self.graph.parameters.items():
             value = self.graph.values[v]
             if v not in self.signals and name == value.names[0] and name in self.parameters:
-                self.signals[v] = parameter_signal(value, *self.parameters[name])
+                self.signals[v] = parameter_signal(value, *self.parameters[name], isometric=name in self.isometric)
         for name, v in self.graph.buffers.items():
             if v not in self.signals and self.graph.values[v].known is None and name in buffers:
                 self.signals[v] = constant(buffers[name])

@@ -109,7 +109,7 @@ class Signal:
     """
 
     __slots__ = (
-        "_moments", "_placings", "_stream", "_tangent", "centred", "knob", "known", "parts", "roles", "rows", "shape", "source", "tails", "tap",
+        "_moments", "_placings", "_stream", "_tangent", "centred", "isometric", "knob", "known", "parts", "roles", "rows", "shape", "source", "tails", "tap",
         "unevenness",
     )  # fmt: skip
 
@@ -130,6 +130,7 @@ class Signal:
         parts: Sequence[Part] = (),
         tails: Tails = Tails(),  # noqa: B008
         rows: Rows | None = None,
+        isometric: bool = False,
     ) -> None:
         self.shape = tuple(shape)
         self.roles = roles
@@ -143,6 +144,7 @@ class Signal:
         self.unevenness = unevenness  # E[v] E[1/v] for a channel's variance v: few weights make channels unequal
         self.tap = tap  # the tap on this very signal, if it is a weight op's output
         self.rows = rows  # of a softmax
+        self.isometric = isometric  # a parameter, as a matrix, whose singular values are all alike (or zero)
         self.tails = tails
         self.parts = tuple(parts)  # of the tangent, where a sum's operands let changes live at places of their own
         self._stream = None if source is not None else stream

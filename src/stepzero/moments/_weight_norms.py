@@ -10,6 +10,7 @@ import torch
 
 from stepzero.errors import NoRuleError
 from stepzero.moments._call import Call, tensor64
+from stepzero.moments._flow import Flow
 from stepzero.moments._joins import binary, divide
 from stepzero.moments._signal import Knob, Moments, Signal
 from stepzero.moments._weights import weight_argument
@@ -37,6 +38,7 @@ def weight_norm(call: Call) -> Signal:
 class PowerIteration:
     """How a graph finds the spectral norm σ = uᵀWv that it divides a weight by."""
 
+    root: int  # the value that is W in its own shape
     images: int  # rows of the matrix that meets the first direction
     starts: int  # its columns
     iterations: int  # from a random direction
@@ -50,7 +52,7 @@ class PowerIteration:
 def divided(call: Call) -> Signal:
     """A quotient; of a weight by its own spectral norm, E[(w/σ)²] after the power iterations that the vectors have seen.
 
-    The law of the weight cancels but for its shape: exact for normals, a few percent low for narrow uniform weights (5 % at width 8).
+    Where all singular values are alike, σ is their value after one iteration. Else the law of the weight cancels but for its shape: exact for normals, a few percent low for narrow uniform weights (5 % at width 8).
     """
     found = spectral_norm(call.graph, call.node)
     if found is None:
@@ -60,15 +62,35 @@ def divided(call: Call) -> Signal:
             f"spectral norm (at {call.where}) divides by uᵀWv of random u and v, which may be anything near 0: its vectors see the "
             f"weight in train mode only"
         )
-    return rescaled(call.need("self"), found.quotient.second, None)
+    w, whole = call.need("self"), call.signals.get(found.root)
+    if whole is not None and _equal_directions(whole, found):
+        return over_length(w, whole)
+    return rescaled(w, found.quotient.second, None)
 
 
-def weight_scatter(graph: Graph, node: Node) -> float:
+def weight_scatter(flow: Flow, node: Node) -> float:
     """Return the relative variance, from draw to draw, of the mean square of the weight that an op multiplies by."""
     w = weight_argument(node)
-    made = None if w is None else graph.producer(w)
-    found = None if made is None else spectral_norm(graph, made)
-    return found.quotient.scatter if found is not None and found.iterations else 0.0
+    made = None if w is None else flow.graph.producer(w)
+    found = None if made is None else spectral_norm(flow.graph, made)
+    if found is None or not found.iterations:
+        return 0.0
+    whole = flow.signals.get(found.root)
+    return 0.0 if whole is not None and _equal_directions(whole, found) else found.quotient.scatter
+
+
+def _equal_directions(whole: Signal, found: PowerIteration) -> bool:
+    """Say whether the matrix that is iterated has equal singular values: not where another axis than the first makes its rows."""
+    sides = {whole.shape[0], prod(whole.shape[1:])}
+    return whole.isometric and sides == {found.images, found.starts}
+
+
+def over_length(w: Signal, whole: Signal) -> Signal:
+    """Return a weight over its largest singular value, where that is the length of its longest row or column."""
+    square = whole.second.expand(whole.shape).flatten(1)
+    longest = max(float(square.sum(0).max()), float(square.sum(1).max()))
+    m = w.moments.times(1.0 / longest)
+    return Signal(w.shape, w.roles, m)
 
 
 def iterated(call: Call) -> tuple[None]:
@@ -99,7 +121,7 @@ def spectral_norm(graph: Graph, node: Node) -> PowerIteration | None:
     images, starts = graph.values[products[0].arguments["self"].id].shape
     sigmas = sum(n.op in DOTS and _factor(graph, n) in products for n in graph.nodes[: dot.id + 1])
     built = CONSTRUCTED if "parametrizations" in node.module.split(".") else 0
-    return PowerIteration(images, starts, built + (len(products) - sigmas) // 2)
+    return PowerIteration(root, images, starts, built + (len(products) - sigmas) // 2)
 
 
 def _products(graph: Graph, dot: Node, root: int) -> Iterator[Node]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stepzero.errors import PlanError
-from stepzero.laws import Kept
+from stepzero.laws import Kept, isometric
 from stepzero.moments import Flow, OnUnknown, Rule, propagate
 from stepzero.network import Graph, ModelInputs, recording
 
@@ -54,9 +54,13 @@ class Draft:
             self.targets, self.usual, self.overrides, frozenset(self.given), constants, levels or {}, self.profiles
         )
         flow = propagate(
-            self.graph, self.inputs, self.moments, weights=chooser, rules=self.rules, on_unknown=self.on_unknown
-        )
+            self.graph, self.inputs, self.moments, weights=chooser, rules=self.rules, on_unknown=self.on_unknown,
+            isometric=[name for name, given in self.given.items() if isometric(given.law, self._shape(name))],
+        )  # fmt: skip
         return Walked(chooser, flow)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.graph.values[self.graph.parameters[name]].shape
 
 
 @dataclass(frozen=True)
