@@ -68,6 +68,20 @@ def test_a_known_kernel_is_a_fixed_map(hold):
     hold(Blur(), (3, 8, 9, 9))
 
 
+class BlurOfUneven(Blur):
+    """A map that is darker towards one corner, blurred: its two inputs share the level of a place, no noise."""
+
+    def forward(self, x):
+        light = torch.linspace(0.5, 1.0, 9, dtype=x.dtype)
+        return super().forward(x * (light[:, None] * light))
+
+
+def test_a_known_kernel_keeps_the_levels_of_an_uneven_map(hold):
+    hold(
+        BlurOfUneven(), (3, 8, 9, 9), moments=(1.0, 1.2, 1.0, 1.0, 1.0, 1.0), loose={"near": 0.04}
+    )  # neighbours are taken as level
+
+
 def test_kernels_whose_taps_differ_use_their_own(hold):
     centre = torch.zeros(1, 1, 3, 3)
     centre[..., 1, 1] = 1.0

@@ -15,6 +15,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._activations import KINKS
 from stepzero.moments._call import Call
 from stepzero.moments._hidden import hidden, seen
+from stepzero.moments._places import of_others
 from stepzero.moments._signal import Knob, Moments, Part, Signal, Tails, placed, widen
 from stepzero.moments._stream import Stream
 from stepzero.moments._weights import without_mean
@@ -118,16 +119,6 @@ def add(call: Call, a: Signal, b: Signal) -> Signal:
     parts = parts if any(part.mean or part.variance for part in parts) else []
     stream, tails = Stream(_sum_skewness(a, b, alpha)), _sum_tails(a, b, alpha)
     return Signal(a.shape, a.roles, moments, tangent, stream=stream, parts=parts, tails=tails)
-
-
-def of_others(t: Tensor, roles: R.Roles) -> Tensor:
-    """Average a lean tensor over the other places of the map, for each place."""
-    dims = [i - len(roles) for i in R.axes(roles, "position")]
-    varies = [d for d in dims if t.dim() >= -d and t.shape[d] > 1]
-    count = R.count(tuple(roles[d] for d in dims), "position")
-    if not varies or count < 2:
-        return t
-    return (count * t.mean(dim=varies, keepdim=True) - t) / (count - 1)
 
 
 def _part(x: Signal, factor: float) -> Part | None:

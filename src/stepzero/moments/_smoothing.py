@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
+from stepzero.moments._places import centred, of_others, shifted
 from stepzero.moments._signal import Moments, Signal, ranked
 
 LEAST_DECAY = 1e-6  # c of a signal whose neighbours share no more than any places
@@ -31,7 +32,7 @@ def smoothed(call: Call) -> Signal:
     factor = n_divisor(call, dims, x.shape)
     mix = _Mix(x, dims, matrices)
     m, tangent = x.mapped(lambda m: mix(m).times(factor))
-    return Signal(call.shape, R.replaced(x.roles, call.shape, dims, "position"), m, tangent)
+    return Signal(call.shape, mix.roles, m, tangent)
 
 
 def spatial_rank(op: str) -> int:
@@ -56,6 +57,8 @@ class _Mix:
 
     def __init__(self, x: Signal, dims: Sequence[int], matrices: list[Tensor]) -> None:
         self.shape, self.dims, self.matrices = x.shape, tuple(dims), matrices
+        out = [matrices[dims.index(d)].shape[0] if d in dims else n for d, n in enumerate(x.shape)]
+        self.before, self.roles = x.roles, R.replaced(x.roles, out, dims, "position")
         self.places = prod(a.shape[1] for a in matrices)
         self.outputs = prod(a.shape[0] for a in matrices)
         self.decay, self.alike = _decay([a.shape[1] for a in matrices], x)
@@ -65,22 +68,27 @@ class _Mix:
         self.total = self._through(ones, matrices)
 
     def __call__(self, m: Moments) -> Moments:
-        """Return the output's moments."""
+        """Return the output's moments: its mean, which is of each place, and what the map is beyond that."""
         m = m.each(lambda t: written(t, self.shape, self.dims))
+        mean = self._through(m.mean, self.matrices)
+        return shifted(self._beyond_mean(centred(m, self.before)), mean, self.roles)
+
+    def _beyond_mean(self, m: Moments) -> Moments:
         count = _pairs_alike(self.alike, self.decay)
         rest = (m.elsewhere * (self.places - 1) - m.near * count) / max(1.0, self.places - 1 - count)
         common = (m.near - rest) / self.decay
         private = m.second - rest - common
         second, total = self._own(private, common), self._all(private, common)
-        floor = self._beyond(rest)
-        apart = self._beyond(m.apart)
+        floor, others = self._beyond(rest)
+        here, apart = self._beyond(m.apart)
+        own, all_places = (self._through(m.across - m.apart, by) for by in (self._squares(), self._with_all()))
         return Moments(
-            self._through(m.mean, self.matrices),
+            m.mean,
             second + floor,
             self._next(private, common) + floor,
-            (total - second) / max(1, self.outputs - 1) + floor,
-            self._through(m.across - m.apart, [a * a for a in self.matrices]) + apart,
-            apart,
+            (total - second) / max(1, self.outputs - 1) + others,
+            own + here,
+            (all_places - own) / max(1, self.outputs - 1) + apart,
         )
 
     def _through(self, t: Tensor, by: list[Tensor]) -> Tensor:
@@ -90,16 +98,19 @@ class _Mix:
 
     def _own(self, private: Tensor, common: Tensor) -> Tensor:
         """Pairs of an output's own places."""
-        squares, wide = (
-            [a * b for a, b in zip(self.matrices, other, strict=True)] for other in (self.matrices, self.spread)
-        )
-        return self._through(private, squares) + self._through(common, wide)
+        wide = [a * b for a, b in zip(self.matrices, self.spread, strict=True)]
+        return self._through(private, self._squares()) + self._through(common, wide)
+
+    def _squares(self) -> list[Tensor]:
+        return [a * a for a in self.matrices]
+
+    def _with_all(self) -> list[Tensor]:
+        return [a * a.sum(0, keepdim=True) for a in self.matrices]
 
     def _all(self, private: Tensor, common: Tensor) -> Tensor:
         """Pairs of an output's places with those of all outputs."""
-        plain = [a * a.sum(0, keepdim=True) for a in self.matrices]
         wide = [a * b.sum(0, keepdim=True) for a, b in zip(self.matrices, self.spread, strict=True)]
-        return self._through(private, plain) + self._through(common, wide)
+        return self._through(private, self._with_all()) + self._through(common, wide)
 
     def _next(self, private: Tensor, common: Tensor) -> Tensor:
         """Pairs of adjacent outputs, averaged over the axes along which there are any."""
@@ -115,8 +126,10 @@ class _Mix:
 
         return self._through(private, products(self.matrices)) + self._through(common, products(self.spread))
 
-    def _beyond(self, other: Tensor) -> Tensor:
-        return self._through(other, self.matrices) * self.total
+    def _beyond(self, other: Tensor) -> tuple[Tensor, Tensor]:
+        """What distant places share: with an output itself, and with another one (windows that leave the map hold less)."""
+        through = self._through(other, self.matrices)
+        return through * self.total, through * of_others(self.total, self.roles)
 
 
 def _decay(sizes: Sequence[int], x: Signal) -> tuple[float, list[Tensor]]:

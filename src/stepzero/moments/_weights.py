@@ -19,6 +19,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Load
 from stepzero.moments._geometry import Geometry
 from stepzero.moments._meetings import Meetings
+from stepzero.moments._places import centred, shifted
 from stepzero.moments._signal import Moments, Part, Signal, Tails, ranked
 from stepzero.moments._tails import of_weights
 from stepzero.network import Node, Ref
@@ -57,7 +58,7 @@ def weighted(call: Call) -> Signal:
         second = x.average(op.variance(m.second) + partial)
     if w.known is None:
         w = call.weights.settle(call, w, Load(second, fan, x.average(m.second)))
-    weight = Weight(op, w, fading(x))
+    weight = Weight(op, w, x)
     with torch.no_grad():
         moments = weight(m, profile=m.second)
         if w.centred:
@@ -75,8 +76,8 @@ def weighted(call: Call) -> Signal:
 class Weight:
     """What an op with this weight does to moments, and to those of a small change."""
 
-    def __init__(self, op: Operator, w: Signal, fade: float) -> None:
-        self.op, self.fade = op, fade
+    def __init__(self, op: Operator, w: Signal, x: Signal) -> None:
+        self.op, self.fade, self.roles = op, fading(x), x.roles
         spread = (w.second - w.mean**2).clamp_min(0.0)
         self.variance = w.average(spread)
         self.fixed = w.mean.expand(w.shape) if bool(w.mean.any()) else None
@@ -86,39 +87,38 @@ class Weight:
         """Return the output's moments; `profile` says how the input's scale varies over the map."""
         op, v = self.op, self.variance
         if self.fixed is not None and not v:
-            return fixed_map(op, m, self.fixed, self.fade)
+            return self._fixed_map(m, self.fixed)
         second, elsewhere = op.variance(m.second) * v, op.shared(m.elsewhere, profile) * v
         across = second if m.across is m.second else op.variance(m.across) * v
         apart = elsewhere if m.apart is m.elsewhere else op.shared(m.apart, profile) * v
         y = Moments(torch.zeros_like(second), second, op.beside(m.near) * v, elsewhere, across, apart)
         if self.fixed is None:
             return y
-        return Moments(*(a + b for a, b in zip(y, fixed_map(op, m, self.fixed, self.fade), strict=True)))
+        return Moments(*(a + b for a, b in zip(y, self._fixed_map(m, self.fixed), strict=True)))
+
+    def _fixed_map(self, m: Moments, w: Tensor) -> Moments:
+        """Take the mean through the op by itself: a place and another one have means of their own."""
+        y = fixed_map(self.op, centred(m, self.roles), w, self.fade)
+        return shifted(y, self.op.given(m.mean, w), self.op.roles)
 
 
 def fixed_map(op: Operator, m: Moments, w: Tensor, fade: float) -> Moments:
-    """Return the moments of Σ w x for given numbers w: private parts add by w², what all places share by (Σ w)².
+    """Return the moments of Σ w x for given numbers w and a centred x: private parts add by w², what all places share by (Σ w)².
 
-    With other channels independent, E[(Σ w x)²] = Σ w²(q - n) + Σ_tt' w w' c^(|t-t'|-1) (n - e) + (Σ_t w)²(e - E[x]²) +
-    (Σ w E[x])²: what neighbours share beyond distant places, n - e, fades by c from step to step. Tap sums are those
-    of the whole kernel, so a zero-padded border is an approximation (padding by a pad op is exact).
+    With other channels independent, E[(Σ w x)²] = Σ w²(q - n) + Σ_tt' w w' c^(|t-t'|-1) (n - e) + (Σ_t w)² e: what
+    neighbours share beyond distant places, n - e, fades by c from step to step. Tap sums are those of the whole kernel,
+    so a zero-padded border is an approximation (padding by a pad op is exact).
     """
     axes = tuple(range(2, w.dim()))
     sums = w.sum(dim=axes, keepdim=True) if axes else w
     private, beyond = op.given(m.second - m.near, w**2), m.near - m.elsewhere
-    fixed = op.given(m.mean, w)
-    floor = fixed**2
-
-    def common(pair: Tensor) -> Tensor:
-        return op.given(pair - m.mean**2, w * sums) + floor
-
-    elsewhere, apart = common(m.elsewhere), common(m.apart)
+    elsewhere, apart = op.given(m.elsewhere, w * sums), op.given(m.apart, w * sums)
     second = private + op.given(beyond, w * _meeting(w, [0] * len(axes), fade)) + elsewhere
     steps = [[s if i == d else 0 for i in range(len(axes))] for d, s in enumerate(op.stride)]
     beside = sum(_meeting(w, step, fade) for step in steps) / len(steps) if steps else w
     near = private * _overlap(w, op.stride) + op.given(beyond, w * beside) + elsewhere
     across = op.given(m.across - m.apart, w**2) + apart
-    return Moments(fixed, second, near, elsewhere, across, apart)
+    return Moments(m.mean, second, near, elsewhere, across, apart)
 
 
 def fading(x: Signal) -> float:
