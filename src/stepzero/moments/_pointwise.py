@@ -18,6 +18,7 @@ from stepzero.moments import _roles as R
 from stepzero.moments._call import tensor64
 from stepzero.moments._channels import one_of_each, runs_of, spread
 from stepzero.moments._expansions import expand_unique
+from stepzero.moments._repeats import Repeats
 from stepzero.moments._signal import Moments, Part, Signal, Source, Tails
 from stepzero.moments._stream import bearable, limited, stream_of
 from stepzero.moments._tails import in_units_of_all
@@ -143,21 +144,21 @@ def _added(changes: Sequence[Moments]) -> Moments:
 
 
 class _Pairs:
-    """A Gaussian signal as NumPy arrays, with the correlations that its pair moments mean."""
+    """A Gaussian signal as NumPy arrays, each place of its own once, with the correlations that its pair moments mean."""
 
     def __init__(self, root: Signal, tails: Tails) -> None:
-        m = root.moments
+        self.repeats, m = Repeats.of(root.moments, len(root.shape))
         mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
         self.m, self.roles, self.tails = m, root.roles, tails
         self.kurtosis = bearable(self.tails.own)
         self.mean: Array = mean.numpy()
         self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
-        self._far = tuple(_average_places(t[..., None], root.roles)[..., 0] for t in (self.mean, self.sd))
+        self._far = tuple(self._average_places(t[..., None])[..., 0] for t in (self.mean, self.sd))
         self._rho: dict[tuple[int, bool], Array] = {}
 
     def moments(self, a: Array, second: Array) -> Moments:
         """Return the six moments of a function with these Hermite coefficients."""
-        m, far = self.m, _average_places(a, self.roles)
+        m, far = self.m, self._average_places(a)
         done: dict[tuple[int, bool], Tensor] = {}
 
         def paired(t: Tensor, apart: bool) -> Tensor:
@@ -179,7 +180,7 @@ class _Pairs:
             strayed(m.elsewhere, True, elsewhere),
             paired(m.across, False) if m.across is m.second else strayed(m.across, False, across),
             strayed(m.apart, True, apart),
-        )
+        ).each(self.repeats.spread)
 
     def through(self, e: Expansion, change: Moments) -> Moments:
         """Return a small change behind the function with this expansion."""
@@ -190,13 +191,14 @@ class _Pairs:
     def bent(self, e: Expansion, change: Moments) -> Moments:
         """Return the pairs that the bend of the function makes of a change: E[φ''φ''] times what they bring."""
         b = e.slopes(self.sd.ravel()).reshape(*self.mean.shape, -1)
-        sides = ((b, self.sd, False), (_average_places(b, self.roles), self._far[1], True))
+        sides = ((b, self.sd, False), (self._average_places(b), self._far[1], True))
         kinds = zip((self.m.near, self.m.elsewhere), (change.near, change.elsewhere), sides, strict=True)
         made = []
         for product, pairs, (other, sd, apart) in kinds:
             area = self.sd * sd
             bend = incline(b, np.broadcast_to(other, b.shape), self.rho(product, apart))
-            made.append(pairs * torch.from_numpy(np.where(area > 0.0, bend / np.where(area > 0.0, area, 1.0), 0.0)))
+            share = torch.from_numpy(np.where(area > 0.0, bend / np.where(area > 0.0, area, 1.0), 0.0))
+            made.append(pairs * self.repeats.spread(share))
         return change._replace(near=made[0], elsewhere=made[1])
 
     def rho(self, product: Tensor, apart: bool) -> Array:
@@ -209,13 +211,9 @@ class _Pairs:
             self._rho[key] = np.asarray(np.clip(rho, -1.0, 1.0))
         return self._rho[key]
 
-
-def _average_places(a: Array, roles: R.Roles) -> Array:
-    """Average over position axes, kept with size 1 (the last axis of `a` is extra)."""
-    if a.ndim - 1 != len(roles):
-        return a
-    places = tuple(d for d in R.axes(roles, "position") if a.shape[d] > 1)
-    return np.asarray(a.mean(axis=places, keepdims=True)) if places else a
+    def _average_places(self, a: Array) -> Array:
+        """Average over position axes, kept with size 1 (the last axis of `a` is extra)."""
+        return self.repeats.average(a, R.axes(self.roles, "position")) if a.ndim - 1 == len(self.roles) else a
 
 
 def preimage(f: Callable[[Tensor], Tensor], targets: Sequence[float]) -> list[float]:
