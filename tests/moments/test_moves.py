@@ -166,3 +166,15 @@ def test_a_function_before_a_huge_flattening_is_evaluated_where_its_map_is_small
     usual = propagate(graph, None, {}).signals[whole]
     assert torch.allclose(huge.moments.second, usual.moments.second, rtol=1e-9)
     assert spied == [22, 8 * 22 * 16]
+
+
+def test_memory_that_is_written_piece_by_piece_holds_the_pieces():
+    class Pieces(nn.Module):
+        def forward(self, x):
+            y = x.new_empty(2, 6, 8)
+            y[..., :4], y[..., 4:] = x, 2 * x
+            return y
+
+    graph = capture(Pieces(), (2, 6, 4))
+    y = propagate(graph, {}, {}, on_unknown="error").signals[graph.outputs[0]]
+    assert y.second.expand(2, 6, 8)[0, 0].tolist() == [1.0] * 4 + [4.0] * 4

@@ -203,6 +203,30 @@ SAMPLES |= {
     "_pack_padded_sequence": one(lambda x: packed(x)[0], (4, 16, 6)),
     "_pad_packed_sequence": one(lambda x: aten._pad_packed_sequence(*packed(x), True, 0.5, 20)[0], (4, 16, 6)),
 }  # fmt: skip
+
+
+def complexes(x):
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+def spectrum(name):
+    """A transform of places, there and (for an inverse one) back."""
+    several = name[-1] in "2n"
+    options = {"dim": (2, 3)} if several else {"dim": 3}
+    there = getattr(torch.fft, name.removeprefix("fft_i").removeprefix("fft_"))
+    back = getattr(torch.fft, name.removeprefix("fft_"))
+    if name.startswith("fft_i"):
+        return one(lambda x: torch.view_as_real(y) if (y := back(there(x, **options), **options)).is_complex() else y)
+    return one(lambda x: torch.view_as_real(there(x, **options)))
+
+
+SAMPLES |= {
+    "view_as_complex": one(lambda x: complexes(x).imag), "view_as_real": one(lambda x: torch.view_as_real(complexes(x))),
+    "complex": two(lambda a, b: torch.complex(a, b).real), "real": one(lambda x: complexes(x).real), "imag": one(lambda x: complexes(x).imag),
+    **{name: one(lambda x, name=name: getattr(aten, name)(complexes(x)).imag) for name in ("_conj", "_conj_physical", "conj", "conj_physical")},
+    "resolve_conj": one(lambda x: complexes(x).conj().resolve_conj().real),
+    **{name: spectrum(name) for name in RULES if name.startswith("fft_")},
+}  # fmt: skip
 LOOSE = 0.03  # of the second moment: the approximations that the rules name
 
 

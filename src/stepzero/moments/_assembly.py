@@ -163,7 +163,7 @@ def _joined_roles(call: Call, parts: Sequence[Signal]) -> R.Roles:
 
 def updated(call: Call) -> Signal:
     """A write through a view: the elements that the written tensor overlaps are replaced."""
-    old, new = call.operand("old"), call.operand("new")
+    old, new = _base(call), call.operand("new")
     geometry, other = call.argument("old_geometry"), call.argument("new_geometry")
     nothing = torch.zeros((), dtype=torch.float64)
 
@@ -179,6 +179,18 @@ def updated(call: Call) -> Signal:
         changes = [s.tangent or Moments(*(nothing,) * 6) for s in (old, new)]
         tangent = Moments(*(run(a, b) for a, b in zip(*changes, strict=True)))
     return Signal(call.shape, _overwritten_roles(old, new), m, tangent)
+
+
+def _base(call: Call) -> Signal:
+    """Return what is written over; memory that nobody has written to counts as zeros until it is."""
+    ref = call.node.arguments["old"]
+    value, maker = call.graph.values[ref.id], call.graph.producer(ref.id)
+    if ref.id not in call.signals and value.known is None and maker is not None and maker.op in EMPTY:
+        return constant(torch.zeros((), dtype=torch.float64).expand(value.shape))
+    return call.operand("old")
+
+
+EMPTY = frozenset(("empty", "empty_like", "new_empty", "new_empty_strided", "empty_strided"))
 
 
 def _overwritten_roles(old: Signal, new: Signal) -> R.Roles:

@@ -28,6 +28,11 @@ def input_signal(value: Value, given: Signal | Moments | Tensor | None, *, chann
     if given is None:
         mean, unit = torch.zeros(one, dtype=torch.float64), torch.ones(one, dtype=torch.float64)
         return Signal(value.shape, roles, Moments(mean, unit, mean, mean, mean, mean))
+    if given.is_complex():
+        parts = [measure(part.to(torch.float64), roles) for part in (given.real, given.imag)]
+        return Signal(
+            value.shape, roles, Moments(parts[0].mean, *(a + b for a, b in zip(*(p[1:] for p in parts), strict=True)))
+        )
     x = given.detach().to(torch.float64)
     if not bool(torch.isfinite(x).all()):
         raise InputError(f"input {'/'.join(value.names)} has values that are not finite; pass a clean batch")

@@ -38,9 +38,10 @@ def probed(call: Call) -> tuple[Signal | None, ...]:
     if max(torch.Size(s.shape).numel() for s in present) > MAX_ELEMENTS:
         raise NoRuleError(f"{call.op} (at {call.where}) has no rule and its operands are too large to probe")
     fields = {id(s): _Field(s, generator) for s in present}
+    types = {id(s): call.graph.values[v].dtype for v in call.node.inputs if (s := call.signals.get(v)) is not None}
     runs = []
     for _ in range(REPLICAS):
-        drawn = {id(s): fields[id(s)].draw(generator) for s in present}
+        drawn = {id(s): fields[id(s)].draw(generator, types[id(s)]) for s in present}
         filled = {k: _filled(call, call.node.arguments[k], drawn) for k in names}
         runs.append((drawn, _run(call, filled)))
     return _signals_out(call, runs, present, generator)
@@ -105,13 +106,20 @@ class _Field:
         s = self.signal
         return [1 if R.of(a) & set(without) else n for a, n in zip(s.roles, s.shape, strict=True)]
 
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """Return one batch of inputs, ready for a gradient."""
+    def draw(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Return one batch of inputs, ready for a gradient; complex numbers have parts that are alike."""
+        x = self._real(generator)
+        if dtype.is_complex:
+            mean = self.signal.moments.mean.to(x.dtype)
+            x = torch.complex(x - mean, self._real(generator) - mean) / 2**0.5 + mean
+        return x.clone().requires_grad_()
+
+    def _real(self, generator: torch.Generator) -> Tensor:
         by_input = torch.randn(self._shape("position"), generator=generator, dtype=torch.float64)
         own = torch.randn(self.signal.shape, generator=generator, dtype=torch.float64)
         parts = (self.common, by_input, self.place, own)
         x = self.signal.moments.mean + sum(s * p for s, p in zip(self.sd, parts, strict=True))
-        return x.expand(self.signal.shape).to(torch.float32).clone().requires_grad_()
+        return x.expand(self.signal.shape).to(torch.float32)
 
 
 def _signals_out(
@@ -120,11 +128,11 @@ def _signals_out(
     outputs: list[Signal | None] = []
     for i, shape in enumerate(call.shapes):
         ys = [out[i] for _, out in runs]
-        if not ys[0].is_floating_point():
+        if not (ys[0].is_floating_point() or ys[0].is_complex()):
             outputs.append(None)
             continue
         roles = _roles_like(shape, present)
-        moments = _measured([y.detach().double() for y in ys], roles)
+        moments = _measured([y.detach() for y in ys], roles)
         outputs.append(Signal(shape, roles, moments, _tangent(ys[0], runs[0][0], present, generator)))
     return tuple(outputs)
 
@@ -142,7 +150,11 @@ def _roles_like(shape: tuple[int, ...], present: list[Signal]) -> R.Roles:
 
 
 def _measured(ys: list[Tensor], roles: R.Roles) -> Moments:
-    """Average moments over elements and pairs of replicas."""
+    """Average moments over elements and pairs of replicas; the parts of complex numbers add up."""
+    if ys[0].is_complex():
+        parts = [_measured([getattr(y, part) for y in ys], roles) for part in ("real", "imag")]
+        return Moments(parts[0].mean, *(a + b for a, b in zip(parts[0][1:], parts[1][1:], strict=True)))
+    ys = [y.double() for y in ys]
     if not all(bool(torch.isfinite(y).all()) for y in ys):
         ys = [torch.nan_to_num(y, 0.0, 0.0, 0.0) for y in ys]
     places = R.axes(roles, "position")
@@ -181,7 +193,8 @@ def _tangent(y: Tensor, drawn: dict[int, Tensor], present: list[Signal], generat
     changes = [(s, s.tangent) for s in present if s.tangent is not None]
     if not y.requires_grad or not changes:
         return None
-    noise = torch.randn(y.shape, generator=generator, dtype=torch.float32).to(y.dtype)
+    noise = torch.randn(y.shape, generator=generator, dtype=torch.complex64 if y.is_complex() else torch.float32)
+    noise = noise.to(y.dtype)
     leaves = [drawn[id(s)] for s, _ in changes]
     try:
         grads = torch.autograd.grad(y, leaves, noise, retain_graph=True, allow_unused=True)
@@ -190,6 +203,6 @@ def _tangent(y: Tensor, drawn: dict[int, Tensor], present: list[Signal], generat
     parts: list[tuple[Moments | None, float | Moments]] = []
     for (_, change), g in zip(changes, grads, strict=True):
         if g is not None:
-            ratio = float(g.double().square().nan_to_num(0.0).sum()) / y.numel()
+            ratio = float(g.abs().double().square().nan_to_num(0.0).sum()) / y.numel()
             parts.append((change.each(lambda t: t.mean().reshape((1,) * y.dim())), ratio))
     return summed(parts)

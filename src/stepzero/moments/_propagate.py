@@ -18,7 +18,7 @@ from stepzero.moments._leaves import channel_last_inputs, input_signal, paramete
 from stepzero.moments._probe import probed
 from stepzero.moments._signal import Moments, Part, Signal, constant, nothing
 from stepzero.moments._stream import Stream
-from stepzero.moments._table import RULES, SPONTANEOUS
+from stepzero.moments._table import COMPLEX, RULES, SPONTANEOUS
 from stepzero.moments._weights import input_argument, weight_argument
 from stepzero.network import Graph, Node
 
@@ -96,7 +96,7 @@ class _Walk:
         last = channel_last_inputs(self.graph)
         for name, v in self.graph.inputs.items():
             value = self.graph.values[v]
-            if value.dtype.is_floating_point:
+            if value.dtype.is_floating_point or value.dtype.is_complex:
                 self.signals[v] = input_signal(value, inputs.get(name), channel_last=v in last)
         for name, v in self.graph.parameters.items():
             value = self.graph.values[v]
@@ -132,8 +132,7 @@ class _Walk:
                 self.signals[v] = averaged(signal)
 
     def _rule(self, call: Call) -> tuple[Signal | None, ...]:
-        rule = self.rules.get(call.op)
-        reason = None
+        rule, reason = self._rule_for(call), None
         if rule is not None:
             try:
                 result = rule(call)
@@ -142,6 +141,14 @@ class _Walk:
             if result is not None:
                 return result if isinstance(result, tuple) else (result,)
         return self._unknown(call, reason)
+
+    def _rule_for(self, call: Call) -> Rule | None:
+        """Return the rule of an op; those of the table hold for complex numbers only where it says so."""
+        rule = self.rules.get(call.op)
+        values = (self.graph.values[v] for v in (*call.node.inputs, *call.node.outputs))
+        if rule is RULES.get(call.op) and any(v.dtype.is_complex for v in values):
+            return COMPLEX.get(call.op)
+        return rule
 
     def _unknown(self, call: Call, reason: NoRuleError | None) -> tuple[Signal | None, ...]:
         place = f"{call.op} (at {call.where})"

@@ -248,6 +248,8 @@ def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
     What its axes stand for, and so which of its elements are other places of one channel, is known from the signal that it
     meets (`placed`); until then all others are.
     """
+    if value.is_complex():
+        return _complex_constant(value.detach().to(torch.complex128), roles)
     x = value.detach().to(torch.float64)
     places = () if roles is None else R.axes(roles, "position")
     count = math.prod(x.shape[d] for d in places)
@@ -257,6 +259,16 @@ def constant(value: Tensor, roles: R.Roles | None = None) -> Signal:
         others = x * x.mean() if x.numel() > 1 and roles is None else x * x
     square = x * x
     moments = Moments(x, square, square, others, square, others)
+    return Signal(x.shape, R.same(x.shape, "copy") if roles is None else roles, moments, known=x)
+
+
+def _complex_constant(x: Tensor, roles: R.Roles | None) -> Signal:
+    """Return the signal of complex numbers: pairs are Re z z̄', and other places those of the same channel."""
+    places = tuple(range(x.dim()) if roles is None else R.axes(roles, "position"))
+    count = math.prod(x.shape[d] for d in places)
+    mean = (x.sum(dim=places, keepdim=True) - x) / (count - 1) if count > 1 else x
+    square, others = x.abs().square(), (x * mean.conj()).real
+    moments = Moments(x.real.contiguous(), square, square, others, square, others)
     return Signal(x.shape, R.same(x.shape, "copy") if roles is None else roles, moments, known=x)
 
 

@@ -8,12 +8,14 @@ from types import MappingProxyType
 from stepzero.moments import _activations as A
 from stepzero.moments import _assembly as S
 from stepzero.moments import _choices as choose
+from stepzero.moments import _complex as Z
 from stepzero.moments import _gates as G
 from stepzero.moments import _joins as J
 from stepzero.moments import _moves as M
 from stepzero.moments import _weight_norms as W
 from stepzero.moments._attention import ATTENTION
 from stepzero.moments._call import Rule
+from stepzero.moments._complex import NUMBERS
 from stepzero.moments._decays import DECAYS
 from stepzero.moments._einsum import EINSUM
 from stepzero.moments._extents import EXTENTS
@@ -26,6 +28,7 @@ from stepzero.moments._recurrent import RECURRENT
 from stepzero.moments._reductions import REDUCTIONS
 from stepzero.moments._scans import SCANS
 from stepzero.moments._smoothing import SMOOTHING
+from stepzero.moments._spectra import SPECTRA
 from stepzero.moments._waves import WAVES
 from stepzero.moments._weights import OPERATORS, weighted
 
@@ -47,6 +50,9 @@ SPONTANEOUS = ("copy", "fill", "zero", "cos", "sin")  # what they put out may co
 MOVES = frozenset(
     f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} index_select select unbind expand expand_as broadcast_to".split()
 )
+
+_COMPLEX = "mean sum cat concat concatenate stack repeat tile repeat_interleave einsum bmm matmul mm index gather copy alias_update dropout"
+_ARITHMETIC = "add sub rsub mul multiply div divide true_divide"
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -104,8 +110,19 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **REDUCTIONS,
         **EXTENTS,
         **SCANS,
+        # complex numbers
+        **NUMBERS,
+        **SPECTRA,
         # noise
         **NOISE,
         **SOURCES,
     }
 )
+COMPLEX: Mapping[str, Rule] = MappingProxyType(
+    {
+        **{name: RULES[name] for name in (*sorted(MOVES), *_COMPLEX.split(), *NUMBERS, *SPECTRA)},
+        **{name: Z.arithmetic(RULES[name]) for name in _ARITHMETIC.split()},
+        "abs": Z.modulus,
+    }
+)
+"""Rules that hold for complex numbers as well; moments are those of `_complex`."""
