@@ -64,6 +64,6 @@ def test_complex_inputs_have_a_second_moment():
         (torch.zeros(4, 3, 2), torch.ones(3, dtype=torch.complex64)),
     )
     turns = torch.polar(torch.full((3,), 2.0), torch.rand(3))
-    for given, expected in (({}, 1.0), ({"z": turns}, 4.0)):
+    for given, expected in (({}, 1.0), ({list(graph.inputs)[1]: turns}, 4.0)):
         flow = propagate(graph, given, {}, on_unknown="error")
         assert flow.second(graph.outputs[0]) == pytest.approx(expected)
