@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from stepzero.errors import NoRuleError
-from stepzero.moments import propagate
+from stepzero.moments import Moments, Signal, kept_moments, propagate
+from stepzero.moments import _roles as R
 from stepzero.network import capture
 
 
@@ -67,3 +68,62 @@ def test_what_is_no_plain_product_is_refused_by_name(equation):
     graph = capture(Plain(), (2, 3, 3))
     with pytest.raises(NoRuleError, match=r"einsum .* is no plain product"):
         propagate(graph, {}, {}, on_unknown="error")
+
+
+class Heads(nn.Module):
+    """y_i = Σ_j≤i c_i·b_j e^(S_i - S_j) Δ_j x_j, S = -Σ AΔ, Δ = softplus(z + bias): heads as Mamba-2 writes them."""
+
+    def __init__(self, heads=6, width=32, terms=8):
+        super().__init__()
+        self.steps = nn.Linear(width, heads, bias=False)
+        self.bias = nn.Parameter(torch.tensor([-2.0, -0.5, -3.0, -5.0, -4.0, -1.0]))
+        self.rate = nn.Parameter(torch.arange(1.0, heads + 1).log())
+        self.register_buffer("below", torch.ones(terms, terms).tril(-1).bool())
+        self.register_buffer("seen", torch.ones(terms, terms).tril().bool())
+
+    def forward(self, x, z, b, c):
+        steps = nn.functional.softplus(self.steps(z) + self.bias)
+        a = (-self.rate.exp() * steps).transpose(1, 2)
+        a = a[..., None].expand(*a.shape, a.shape[-1]).masked_fill(~self.below, 0.0).cumsum(-2)
+        decay = a.masked_fill(~self.seen, -torch.inf).exp().permute(0, 2, 3, 1)
+        scores = torch.einsum("bihn,bjhn->bijh", c, b) * decay
+        return torch.einsum("bijh,bjhd->bihd", scores, x * steps[..., None])
+
+
+SHAPES = (4, 8, 6, 8), (4, 8, 32), (4, 8, 6, 12), (4, 8, 6, 12)
+
+
+def noise(shape):
+    zero, one = (torch.full((1,) * len(shape), v, dtype=torch.float64) for v in (0.0, 1.0))
+    roles = (R.single(shape[0], "batch"), R.single(shape[1], "position"), *R.same(shape[2:], "channel"))
+    return Signal(shape, roles, Moments(zero, one, *(zero,) * 4))
+
+
+def drawn(net, draws):
+    """Measure E[y²] and the second moment of the steps' gradient for unit noise at the output."""
+    rows, found = [], []
+    net.steps.register_forward_hook(lambda _m, _i, y: found.append(y))
+    for _ in range(draws):
+        nn.init.normal_(net.steps.weight, 0.0, 32**-0.5)
+        y = net(*(torch.randn(s) for s in SHAPES))
+        (g,) = torch.autograd.grad(y, found[-1:], torch.randn_like(y))
+        rows.append((float(y.detach().square().mean()), float(g.square().mean())))
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_heads_of_a_state_space_model_forget_at_a_pace_of_their_own():
+    torch.set_num_threads(1)
+    net = Heads()
+    graph = capture(net, tuple(torch.zeros(s) for s in SHAPES))
+    uses = graph.uses()
+    law = torch.zeros((), dtype=torch.float64), torch.tensor(1 / 32, dtype=torch.float64)
+    paces = {n: kept_moments(getattr(net, n), uses[graph.parameters[n]]) for n in ("bias", "rate")}
+    white = {n: noise(graph.values[v].shape) for n, v in graph.inputs.items()}
+    flow = propagate(graph, white, {"steps.weight": law, **paces}, on_unknown="error")
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        rows = drawn(net, 250)
+    second, gradient = rows.mean(0).tolist()
+    (found,) = flow.gradients().values()
+    assert flow.second(graph.outputs[0]) == pytest.approx(second, rel=0.1)  # four standard errors; 2.8 on averages
+    assert gradient < found < 4.5 * gradient  # large steps are forgotten within a head, too; 23 on averages

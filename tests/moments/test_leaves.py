@@ -66,3 +66,22 @@ def test_a_table_of_independent_numbers_is_kept_as_averages():
     assert mean.numel() == second.numel() == 1
     mean, second = kept_moments(sinusoids(), [])
     assert mean.shape == second.shape == (TIMES, WIDTH)
+
+
+def test_paces_of_heads_keep_their_numbers_where_they_are_exponentiated():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rate, self.scale = (nn.Parameter(torch.linspace(0.0, 2.0, 8)) for _ in range(2))
+
+        def forward(self, x):
+            return x * self.rate.exp() * self.scale
+
+    graph = capture(Heads(), (2, 8))
+    rate, scale = (
+        kept_moments(torch.linspace(0.0, 2.0, 8), graph.uses()[graph.parameters[n]]) for n in ("rate", "scale")
+    )
+    assert torch.equal(rate[0], torch.linspace(0.0, 2.0, 8).double())
+    assert torch.equal(rate[1], rate[0].square())
+    assert scale[0].numel() == 1  # a factor's average will do
+    assert kept_moments(torch.ones(8), graph.uses()[graph.parameters["rate"]])[0].numel() == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import NamedTuple
 
+from torch import Tensor
+
 from stepzero.errors import NoRuleError
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
-from stepzero.moments._products import Contraction, contracted
-from stepzero.moments._signal import Moments, Signal
+from stepzero.moments._products import Contraction, View, Views, contracted
+from stepzero.moments._signal import Moments, Signal, ranked
 
 
 class Equation(NamedTuple):
@@ -59,7 +61,8 @@ def _implied(letters: str) -> str:
 def einsum(call: Call) -> Signal:
     """Two signals multiply and add as in a matrix product; a weight adds Σ E[w²]E[x²] and keeps every pair.
 
-    Several summed axes count as one, with places if any of them holds places.
+    Several summed axes count as one, with places if any of them holds places. Channels that both operands and the result
+    have (heads) are looked at one by one where their moments differ: those of Mamba-2 with large steps Δ forget fastest.
     """
     e = Equation.of(call)
     a, b = call.operands("tensors")
@@ -75,8 +78,37 @@ def einsum(call: Call) -> Signal:
         return Signal(call.shape, roles, m.ranked(rank), None if change is None else change.ranked(rank))
     inner: R.Axis = tuple(f for c in e.summed for f in axes.get(c, ()))
     contraction = Contraction(terms, inner, inner, axes.get(e.out[-1], ()) if e.out else ())
-    m, change = contracted(call, a, b, contraction, rows=e.standard)
+    views = _views(e, a, b, roles)
+    m, change = contracted(call, a, b, contraction, rows=e.standard and views is None, views=views)
     return Signal(call.shape, roles, m.ranked(rank), None if change is None else change.ranked(rank))
+
+
+def _views(e: Equation, a: Signal, b: Signal, roles: R.Roles) -> Views | None:
+    """Look at each channel by itself that both operands and the result have, if its moments are its own."""
+    apart = [
+        c for c, axis in zip(e.out, roles, strict=True) if c in e.left and c in e.right and R.is_all(axis, "channel")
+    ]
+    varying = [c for c in apart if _varies(a, e.left.index(c)) or _varies(b, e.right.index(c))]
+    return (_view(e.left, e.out, varying), _view(e.right, e.out, varying)) if varying else None
+
+
+def _varies(x: Signal, axis: int) -> bool:
+    return any(ranked(t, len(x.shape)).shape[axis] > 1 for t in x.moments[:2])
+
+
+def _view(letters: str, out: str, kept: list[str]) -> View:
+    """Average over all but the kept letters, and put these where the result has them."""
+
+    def view(t: Tensor) -> Tensor:
+        t = ranked(t, len(letters))
+        gone = [d for d, c in enumerate(letters) if c not in kept]
+        t = t.mean(dim=gone) if gone else t
+        left = [c for c in letters if c in kept]
+        t = t.permute([left.index(c) for c in out if c in kept])
+        sizes = iter(t.shape)
+        return t.reshape([next(sizes) if c in kept else 1 for c in out])
+
+    return lambda m: m.each(view)
 
 
 def _role(axis: R.Axis, size: int) -> R.Axis:

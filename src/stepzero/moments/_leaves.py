@@ -15,6 +15,7 @@ from stepzero.moments._weights import OPERATORS
 from stepzero.network import Graph, Node, Value
 
 LARGEST_TABLE = 1 << 18  # elements of a kept table that is followed number by number
+MOST_HEADS = 256  # of a kept vector that is
 
 
 def input_signal(value: Value, given: Signal | Moments | Tensor | None, *, channel_last: bool = False) -> Signal:
@@ -74,16 +75,26 @@ def parameter_signal(value: Value, mean: Tensor, second: Tensor, *, isometric: b
 
 
 def kept_moments(values: Tensor, uses: Sequence[Node]) -> tuple[Tensor, Tensor]:
-    """Return mean and second moment of a parameter that keeps its values: averages, or each number of a table of positions.
+    """Return mean and second moment of a parameter that keeps its values: averages, or each number where these matter.
+
+    They do in a table of positions, whose rows have something in common, and in what sets a pace for each head of a
+    state-space model (Δ and A of Mamba-2, which multiply in an exponent: heads of large steps forget the fastest).
 
     Args:
         values: The parameter.
-        uses: Where it is used; a table is looked up, or added.
+        uses: Where it is used; a table is looked up, or added, a pace is added or exponentiated.
     """
     values = values.detach().double()
     if all(node.op in ("add", "embedding") for node in uses) and _patterned(values):
         return values, values.square()
+    if all(node.op in ("add", "exp") for node in uses) and _paces(values):
+        return values, values.square()
     return values.mean(), values.square().mean()
+
+
+def _paces(values: Tensor) -> bool:
+    """Say whether a few numbers, one for each head, differ."""
+    return values.dim() == 1 and 1 < values.numel() <= MOST_HEADS and bool((values != values[0]).any())
 
 
 def _patterned(table: Tensor) -> bool:

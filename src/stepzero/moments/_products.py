@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,9 @@ from stepzero.moments._joins import add, multiply, summed
 from stepzero.moments._paths import CARRIES, upstream
 from stepzero.moments._signal import Moments, Signal, widen
 from stepzero.moments._weights import weighted
+
+View = Callable[[Moments], Moments]
+Views = tuple[View, View]  # of the two operands: what a contraction sees of their maps
 
 
 def product(call: Call) -> Signal:
@@ -63,16 +68,16 @@ def multiplied_on(call: Call) -> Signal:
 
 
 def contracted(
-    call: Call, a: Signal, b: Signal, contraction: Contraction, *, rows: bool = True
+    call: Call, a: Signal, b: Signal, contraction: Contraction, *, rows: bool = True, views: Views | None = None
 ) -> tuple[Moments, Moments | None]:
     """Return the moments and the change of Σ_k a_k b_k; rows of a softmax mix values as in attention."""
-    right = _by_column if rows and R.is_all(b.roles[-1], "channel") else _flat
-    by_left = None if a.tangent is None else contraction(_flat(a.tangent), right(b.moments))
-    by_right = None if b.tangent is None else contraction(_flat(a.moments), right(b.tangent))
+    left, right = views or (_flat, _by_column if rows and R.is_all(b.roles[-1], "channel") else _flat)
+    by_left = None if a.tangent is None else contraction(left(a.tangent), right(b.moments))
+    by_right = None if b.tangent is None else contraction(left(a.moments), right(b.tangent))
     attended = (mixture(call, a, b, by_left) or turned_mixture(call, a, b, by_right)) if rows else None
     if attended is not None:
         return attended
-    return contraction(_flat(a.moments), right(b.moments)), summed([(by_left, 1.0), (by_right, 1.0)])
+    return contraction(left(a.moments), right(b.moments)), summed([(by_left, 1.0), (by_right, 1.0)])
 
 
 def _flat(m: Moments) -> Moments:
