@@ -98,3 +98,17 @@ def test_the_largest_of_none_is_minus_infinity():
     rows = y.full(y.second)[0, 0]
     assert torch.isfinite(rows[0])
     assert rows[1] == 0.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_logarithm_of_a_sum_of_exponentials(hold, scale):
+    hold(
+        Of(lambda x: torch.logsumexp(scale * x, 1)), (3, 24, 6), moments=(0.0, 1.0, 0, 0, 0, 0), draws=60,
+        loose_change=dict.fromkeys(("near", "elsewhere", "across", "apart"), 0.2),
+    )  # fmt: skip
+
+
+def test_max_of_two_tensors_is_the_larger_one():
+    for function in (lambda x: torch.max(x, x.flip(1) * 2), lambda x: torch.min(x, torch.tensor(0.3))):
+        predicted, found = second(function)
+        assert predicted == pytest.approx(float(found.mean()), rel=0.02)

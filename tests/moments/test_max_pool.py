@@ -55,3 +55,8 @@ class GatedThenPooled(nn.Module):
 def test_a_gate_of_whole_channels_scales_the_largest(hold):
     """max(g·relu(x)) = g·max(relu(x)): a change passes where the largest is positive, 15/16 of a white 2×2 window, not ½."""
     hold(GatedThenPooled(), (4, 16, 6, 6), (4, 16, 1, 1), moments=CENTRED, loose=PAIRS, loose_change=CHANGES)
+
+
+@pytest.mark.parametrize("size", [2, 1, 3])
+def test_adaptive_windows_are_windows(hold, size):
+    hold(nn.AdaptiveMaxPool2d(size), (3, 8, 6, 6), moments=CENTRED, draws=100, loose=PAIRS, loose_change=CHANGES)

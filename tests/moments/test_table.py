@@ -227,6 +227,17 @@ SAMPLES |= {
     "resolve_conj": one(lambda x: complexes(x).conj().resolve_conj().real),
     **{name: spectrum(name) for name in RULES if name.startswith("fft_")},
 }  # fmt: skip
+SAMPLES |= {
+    **{name: named(name) for name in ("asinh", "ceil", "cosh", "exp2", "floor", "frac", "round", "sign", "sinc", "trunc")},
+    "clip": named("clip", -0.5, 0.8), "fmod": named("fmod", 0.7), "remainder": named("remainder", 0.7), "logsumexp": named("logsumexp", [2]),
+    "sort": one(lambda x: x.sort(2).values), "topk": one(lambda x: aten.topk(x, 3, 2)[0]),
+    "col2im": one(lambda x: F.fold(x, (6, 6), 3, padding=1), (4, 18, 36)),
+    "masked_scatter": two(lambda a, b: a.masked_scatter(torch.arange(8) > 3, 2 * b)),
+    "scatter": two(lambda a, b: a.scatter(3, b.argsort(3)[..., :3], 2 * b)), "scatter_add": two(lambda a, b: a.scatter_add(3, b.argsort(3)[..., :4], 2 * b)),
+    "index_add": two(lambda a, b: a.index_add(0, b[:, 0].argsort()[:20], b[:20]), VECTOR),
+    **{name: ((lambda w, a, b, name=name: getattr(aten, name)(a, b)), ((40,), (30,))) for name in ("ger", "outer")},
+    **{f"adaptive_max_pool{n}d": one((lambda x, n=n: getattr(aten, f"adaptive_max_pool{n}d")(x, [2] * n)[0]), s) for n, s in ((1, LINE), (2, IMAGE), (3, VOLUME))},
+}  # fmt: skip
 LOOSE = 0.03  # of the second moment: the approximations that the rules name
 
 

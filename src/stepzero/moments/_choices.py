@@ -25,7 +25,7 @@ def where(call: Call) -> Signal:
             return P.apply(*pieces)
         raise NoRuleError(f"where (at {call.where}) with a mask that depends on data")
     yes, no = (_signal_or_number(call, name) for name in ("self", "other"))
-    return _picked(call, known, yes, no)
+    return picked(call, known, yes, no)
 
 
 def _pieces(call: Call, condition: int) -> tuple[P.Pointwise, Signal] | None:
@@ -69,10 +69,10 @@ def masked_fill(call: Call) -> Signal:
     known = call.graph.values[call.node.arguments["mask"].id].known
     if known is None:
         raise NoRuleError(f"masked_fill (at {call.where}) with a mask that depends on data")
-    return _picked(call, known, _signal_or_number(call, "value"), call.need("self"))
+    return picked(call, known, _signal_or_number(call, "value"), call.need("self"))
 
 
-def _picked(call: Call, mask: Tensor, yes: Signal, no: Signal) -> Signal:
+def picked(call: Call, mask: Tensor, yes: Signal, no: Signal) -> Signal:
     """Take `yes` where the mask is set."""
     roles = R.broadcast(*sorted((yes.roles, no.roles), key=len, reverse=True))
     a, b = (widen(s, call.shape, roles) for s in (yes, no))

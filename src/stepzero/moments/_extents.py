@@ -1,4 +1,4 @@
-"""Rules for what a set of elements amounts to: its length, its variance, its largest member."""
+"""Rules for what a set of elements amounts to: its length, its variance, its largest member, the logarithm of its exponentials."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, dimensions
 from stepzero.moments._hidden import hidden, seen
+from stepzero.moments._joins import binary, larger
 from stepzero.moments._signal import Moments, Signal, ranked
 from stepzero.theory._extremes import expand_maximum
+from stepzero.theory._log_sum import log_sum
 
 
 def length(call: Call) -> Signal:
@@ -45,11 +47,13 @@ def largest(call: Call) -> Signal | tuple[Signal | None, ...]:
     Gaussian in turn (second moment within 2 % for ReLU of up to 64). The change is that of the member that wins.
     Members that a mask hides behind minus infinity do not count; nor does a set that has no other.
     """
+    if "other" in call.node.arguments:
+        return binary(larger)(call)
     if call.argument("dim") is None and call.op in ("max", "min"):
         raise NoRuleError(f"{call.op} (at {call.where}) over everything has no rule")
     x = call.operand("self")
     root, phi = P.root_of(x)
-    if x.source is not None and not _increasing(phi):
+    if x.source is not None and not increasing(phi):
         root, phi = x, P.IDENTITY
     dims = dimensions(call.argument("dim"), len(x.shape))
     sign = -1.0 if call.op in ("amin", "min") else 1.0
@@ -57,6 +61,35 @@ def largest(call: Call) -> Signal | tuple[Signal | None, ...]:
     if phi is not P.IDENTITY:
         y = P.pending(y, phi)
     return (y, None) if len(call.shapes) == 2 else y
+
+
+def log_total(call: Call) -> Signal:
+    """log Σ eˣ of a set of Gaussians, exact where all share the same and are else independent (`theory.log_sum`).
+
+    With x = m + √c·a + √v·ε, c shared: m + √c·a + log Σ e^(√v·ε). A change is the sum of the members' by their shares of a softmax.
+    """
+    x = call.operand("self")
+    dims = dimensions(call.argument("dim"), len(x.shape))
+    n, places = _size(x, dims), _places(x, dims)
+    m = x.moments.each(lambda t: _total(x, t, dims) / n)
+    common = (m.elsewhere - m.mean**2).clamp_min(0.0) if places else torch.zeros_like(m.mean)
+    shift, spread, one = _log_sums((m.second - m.mean**2 - common).clamp_min(0.0), n)
+    mean = m.mean + shift
+    pairs = (mean**2 + (t - m.mean**2).clamp_min(0.0) for t in m[2:])
+    change = None
+    if x.tangent is not None:
+        c = x.tangent.each(lambda t: _total(x, t, dims) / n)
+        alike = (1.0 - one) * c.elsewhere if places else 0.0
+        change = Moments(c.mean, one * c.second + alike, *(t * (1.0 if places else 1.0 / n) for t in c[2:]))
+    return _without(call, x, dims, Moments(mean, mean**2 + common + spread, *pairs), change)
+
+
+def _log_sums(variance: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Look up a map of variances, to three digits where they differ."""
+    different, back = torch.unique(variance, return_inverse=True)
+    digits = 12 if different.numel() < 16 else 3
+    rows = [log_sum(float(f"{v:.{digits}g}"), count) for v in different.tolist()]
+    return tuple(torch.tensor(column, dtype=torch.float64)[back] for column in zip(*rows, strict=True))
 
 
 def _extreme(call: Call, x: Signal, dims: Sequence[int], sign: float) -> Signal:
@@ -90,7 +123,7 @@ def _largest_normal(count: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.ascontiguousarray(mean))[back], torch.from_numpy(e.second - mean**2)[back]
 
 
-def _increasing(phi: P.Pointwise) -> bool:
+def increasing(phi: P.Pointwise) -> bool:
     y, _ = phi(np.linspace(-4.0, 4.0, 161))
     return bool((np.diff(y) >= -0.02 * np.ptp(y)).all())
 
@@ -131,7 +164,8 @@ def _without(call: Call, x: Signal, dims: Sequence[int], m: Moments, change: Mom
 
 EXTENTS: dict[str, Rule] = {
     "linalg_vector_norm": length,
+    "logsumexp": log_total,
     "var": variance,
     **dict.fromkeys(("amax", "amin", "max", "min"), largest),
 }
-"""`max` and `min` of two tensors are `maximum` and `minimum`; here they run along one axis."""
+"""`max` and `min` of two tensors are `maximum` and `minimum`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from stepzero.errors import NoRuleError
 from stepzero.moments import _pointwise as P
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule, tensor64
@@ -41,6 +43,18 @@ def max_pooled(call: Call) -> Signal | tuple[Signal | None, ...]:
         pooled = _largest(call, parts[0])
         y = multiply(call, pooled, widen(parts[1], pooled.shape, pooled.roles))
     return y if len(call.node.outputs) == 1 else (y, *[None] * (len(call.node.outputs) - 1))
+
+
+def adaptive(call: Call) -> Signal | tuple[Signal | None, ...]:
+    """Windows of a given number: of size n - (o - 1)·⌊n/o⌋ at steps of ⌊n/o⌋, which is exact where o divides n."""
+    d = spatial_rank(call.op)
+    sizes = list(zip(call.operand(call.main).shape[-d:], call.shape[-d:], strict=True))
+    steps = [max(n // o, 1) for n, o in sizes]
+    if any(o > n for n, o in sizes):
+        raise NoRuleError(f"{call.op} (at {call.where}) that enlarges a map has no rule")
+    kernel = [n - (o - 1) * s for (n, o), s in zip(sizes, steps, strict=True)]
+    arguments = {**call.node.arguments, "kernel_size": kernel, "stride": steps, "padding": 0, "dilation": 1}
+    return max_pooled(replace(call, node=replace(call.node, arguments=arguments)))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a signal that explodes is told of where it meets a weight
@@ -234,6 +248,7 @@ def _homogeneous(phi: P.Pointwise) -> bool:
 
 
 MAX_POOLS: dict[str, Rule] = {
+    **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"), adaptive),
     **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d"), max_pooled),
     **dict.fromkeys(("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices"), max_pooled),
 }

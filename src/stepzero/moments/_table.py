@@ -24,11 +24,14 @@ from stepzero.moments._max_pool import MAX_POOLS
 from stepzero.moments._noise import NOISE, SOURCES
 from stepzero.moments._norms import NORMS
 from stepzero.moments._products import PRODUCTS
+from stepzero.moments._ranks import RANKS
 from stepzero.moments._recurrent import RECURRENT
 from stepzero.moments._reductions import REDUCTIONS
+from stepzero.moments._routes import ROUTES
 from stepzero.moments._scans import SCANS
 from stepzero.moments._smoothing import SMOOTHING
 from stepzero.moments._spectra import SPECTRA
+from stepzero.moments._steps import STEPS
 from stepzero.moments._waves import WAVES
 from stepzero.moments._weights import OPERATORS, weighted
 
@@ -43,7 +46,7 @@ _POINTWISE = (
     "abs atan celu clamp clamp_max clamp_min cos elu erf erfc exp expm1 gelu hardshrink hardsigmoid "
     "hardswish hardtanh leaky_relu log log1p log2 log_sigmoid logit mish nan_to_num neg pow reciprocal relu relu6 "
     "rsqrt selu sigmoid silu sin sinh softplus softshrink special_erf special_expit square tan tanh "
-    "threshold"
+    "threshold asinh clip cosh exp2 sign sinc"
 )
 
 SPONTANEOUS = ("copy", "fill", "zero", "cos", "sin")  # what they put out may come from no signal at all
@@ -109,6 +112,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **MAX_POOLS,
         **REDUCTIONS,
         **EXTENTS,
+        **RANKS,
+        **STEPS,
+        **ROUTES,
         **SCANS,
         # complex numbers
         **NUMBERS,
