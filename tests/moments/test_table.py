@@ -230,6 +230,7 @@ SAMPLES |= {
 SAMPLES |= {
     **{name: named(name) for name in ("asinh", "ceil", "cosh", "exp2", "floor", "frac", "round", "sign", "sinc", "trunc")},
     "clip": named("clip", -0.5, 0.8), "fmod": named("fmod", 0.7), "remainder": named("remainder", 0.7), "logsumexp": named("logsumexp", [2]),
+    "grid_sampler": one(lambda x: F.grid_sample(x, 1.6 * torch.rand(4, 5, 5, 2) - 0.8, align_corners=False)),
     "sort": one(lambda x: x.sort(2).values), "topk": one(lambda x: aten.topk(x, 3, 2)[0]),
     "col2im": one(lambda x: F.fold(x, (6, 6), 3, padding=1), (4, 18, 36)),
     "masked_scatter": two(lambda a, b: a.masked_scatter(torch.arange(8) > 3, 2 * b)),
