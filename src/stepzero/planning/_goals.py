@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from stepzero.errors import PlanError
+from stepzero.laws import Kaiming, Recipe
 
 from ._chooser import Target
 
@@ -27,6 +28,10 @@ class Goal:
         inside: w of the layers between the first and the last; ≥ 0. Their gradients differ by design (bottlenecks, expansions).
         ends: w of the first and the last layer; ≥ 0. Their ratio is what depth does to a gradient.
         band: Largest |u|.
+        rivals: Recipes that a plan is not to lose to, neither on max |u| nor on |v_first - v_last|. Where weighted squares do,
+            both numbers become the same share of the best rival's (minimax), whatever the band. In a chain
+            |v_first - v_last| = c - (u_last - u_first) ≥ c - 2 max |u|, with c of the plan that holds every signal: two best numbers
+            s and r of different rivals exclude each other where r < c - 2s. One rival is then met on both, and none is better on both.
         reason: What it asks of a weight, in words.
         source: Where it comes from.
 
@@ -40,6 +45,7 @@ class Goal:
     band: float
     reason: str
     source: str
+    rivals: tuple[Recipe, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.inside >= 0 and self.ends >= 0 and self.band >= 0):
@@ -72,8 +78,9 @@ GOALS: Mapping[str, Goal] = MappingProxyType(
             ),
             Goal(
                 "balanced", 0.2, 16.0, math.log(13.0),
-                "gradients as even, the first beside the last above all, as preactivations near 1 and within 1/13 … 13 allow",
+                "gradients as even, the first beside the last above all, as preactivations near 1 allow, and no worse than Kaiming's modes on either",
                 "weighted least squares over log second moments; for one linear layer Glorot & Bengio 2010, eq. 12, is such a compromise",
+                (Kaiming(mode="fan_in"), Kaiming(mode="fan_out"), Kaiming(a=math.sqrt(5.0))),
             ),
             Goal("own", 0.0, 0.0, math.inf, "the laws of the model's author", "the model's constructor"),
         )

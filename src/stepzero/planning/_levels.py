@@ -1,53 +1,30 @@
-"""How loud each weight should speak: the levels of preactivations that a goal asks for, by a few walks of the signal."""
+"""How loud each weight should speak: the levels of preactivations that a goal asks for, held against the usual recipes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stepzero.errors import PlanError
-
+from ._descent import Problem, Reach, Solved, descend
 from ._draft import Draft, Walked
 from ._goals import Goal
+from ._rivals import best, rivals
 
-Array = NDArray[np.float64]
-WALKS = 40  # at most
-CLOSE = 1e-4  # largest change of a log level that still matters
-LONGEST = 3.0  # log step of one walk
-SMALLEST = 0.02  # share of a step below which there is no way down
-MEMORY = 6  # steps that the acceleration looks back
-
-
-@dataclass(frozen=True)
-class Solved:
-    """The walk that a plan is made of, and how it was found."""
-
-    walked: Walked
-    levels: Mapping[str, float] = field(default_factory=dict)
-    objective: float = 0.0  # root mean square over the logs that the goal weighs
-    start: float = 0.0  # the same when every preactivation met its target
-    walks: int = 1
-    settled: bool = True
-    silent: bool = False  # whether no open weight gets a gradient, so that there is nothing to even out
+FIRM = 1e4  # weight of the first and the last gradient that leaves only the band to give way
+TRIALS = 3  # bands that are tried on the way to a mark
+MET = 1.0 + 1e-6  # share of a mark at which nothing is lost to it
+EVEN = 0.02  # difference of both shares of a mark that needs no further trial
 
 
 def solve(draft: Draft, goal: Goal) -> Solved:
-    """Return the walk whose levels minimise the goal's objective.
-
-    Levels x = log E[y²] / target are those at a weight's first use; every walk meets them exactly, by choosing scales in order.
-    A level xᵢ lowers its own log gradient vᵢ by as much and leaves the others, where what follows is homogeneous and held to its
-    own level. That model gives the next x in closed form; Anderson acceleration (Walker & Ni 2011) makes up for where joins,
-    saturating activations and shared weights depart from it, and no step is taken that worsens the objective.
-    """
+    """Return the walk whose levels minimise the goal's objective, and lose to none of its rivals where that is possible."""
     walked = draft.walk()
-    problem = _Problem.of(draft, goal, walked)
+    problem = Problem.of(draft, goal, walked)
     if not problem.names or not (goal.follows or problem.shared):
         return Solved(walked, silent=goal.follows and not problem.names)
-    return _descend(draft, problem, walked)
+    solved = descend(draft, problem, walked)
+    return _beside(draft, problem, walked, solved) if goal.rivals else solved
 
 
 def told(goal: Goal, solved: Solved) -> tuple[str, ...]:
@@ -65,135 +42,69 @@ def told(goal: Goal, solved: Solved) -> tuple[str, ...]:
     )
     end = "settled" if solved.settled else "not settled"
     return (
-        f"goal {goal.name}: root mean square of the {what} {solved.start:.4g} → {solved.objective:.4g}, {end} after {solved.walks} walks",
+        f"goal {goal.name}: root mean square of the {what} {solved.start:.4g} → {solved.objective:.4g}, {end} after {solved.walks} walks"
+        f"{solved.beside}",
     )
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """The open weights of a goal and the ops that they speak through."""
+def _beside(draft: Draft, problem: Problem, walked: Walked, solved: Solved) -> Solved:
+    """Hold a solution against the best of all rivals, and then against single ones, those with the evenest gradients first.
 
-    goal: Goal
-    names: tuple[str, ...]
-    nodes: Array  # of each op that an open weight feeds
-    owner: Array  # index into names, for each such op
-    targets: Array  # second moment that each op is held to
-
-    @classmethod
-    def of(cls, draft: Draft, goal: Goal, walked: Walked) -> _Problem:
-        """Find the weights whose level is free: chosen here, with neither a policy's target nor a recipe."""
-        chooser, gradients = walked.chooser, walked.flow.gradients()
-        heard = [n for n in chooser.users if walked.flow.second(walked.flow.graph.nodes[n].outputs[0]) != 0.0]
-        alive = [n for n in heard if gradients.get(n, 0.0) > 0.0]
-        bound = {chooser.users[n] for n in chooser.users if n in draft.targets or n in draft.pinned}
-        names = tuple(
-            name for name in dict.fromkeys(chooser.users[n] for n in alive)
-            if name not in bound and chooser.choices[name].open
-        )  # fmt: skip
-        index = {name: i for i, name in enumerate(names)}
-        nodes = [n for n in alive if chooser.users[n] in index]
-        owner = [index[chooser.users[n]] for n in nodes]
-        targets = [draft.targets[n].second_moment if n in draft.targets else 1.0 for n in nodes]
-        return cls(goal, names, np.array(nodes, int), np.array(owner, int), np.array(targets))
-
-    @property
-    def shared(self) -> bool:
-        """Whether a weight is used more than once."""
-        return len(self.nodes) > len(self.names)
-
-    def named(self, x: Array) -> dict[str, float]:
-        """Return log levels as factors by parameter."""
-        return dict(zip(self.names, np.exp(x).tolist(), strict=True))
-
-    def read(self, walked: Walked) -> tuple[Array, Array]:
-        """Return u and v at every op: logs of second moments, of signals over their targets and of gradients."""
-        flow, gradients = walked.flow, walked.flow.gradients()
-        seconds = np.array([flow.second(flow.graph.nodes[n].outputs[0]) for n in self.nodes])
-        with np.errstate(divide="ignore", invalid="ignore"):  # a step too far loses all
-            return np.log(seconds / self.targets), np.log(np.array([gradients[n] for n in self.nodes]))
-
-    def begin(self, walked: Walked) -> tuple[Array, Array]:
-        """Return u and v of the first walk.
-
-        Raises:
-            PlanError: if a signal or a gradient is no positive number.
-        """
-        u, v = self.read(walked)
-        for i in np.flatnonzero(~(np.isfinite(u) & np.isfinite(v))):
-            node = walked.flow.graph.nodes[self.nodes[i]]
-            raise PlanError(
-                f"goal {self.goal.name}: {node.op} (at {node.module or 'the root'}) has the signal {math.exp(u[i]):.4g} and the "
-                f"gradient {math.exp(v[i]):.4g} (second moments), which no scale can even out: check what surrounds it, or plan "
-                f"with goal='forward'."
-            )
-        return u, v
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        """Where the first and the last op stand."""
-        return int(self.nodes.argmin()), int(self.nodes.argmax())
-
-    @property
-    def weights(self) -> Array:
-        """How much the gradient at each op counts."""
-        w = np.full(len(self.nodes), self.goal.inside)
-        w[list(self.ends)] = self.goal.ends
-        return w
-
-    def level(self, v: Array) -> float:
-        """The level that gradients are held to: midway between the first and the last."""
-        first, last = self.ends
-        return float(v[first] + v[last]) / 2
-
-    def objective(self, u: Array, v: Array) -> float:
-        """Root of the mean of what the goal minimises."""
-        return float(np.sqrt((self.weights * (v - self.level(v)) ** 2 + u**2).mean()))
-
-    def step(self, x: Array, u: Array, v: Array) -> Array:
-        """Return the best levels, if each moved its own signals and gradients alone: weighted means over a weight's uses."""
-        w, count = self.weights, len(self.names)
-        even = x[self.owner] + v  # the level at which a gradient would be 1
-        best = x[self.owner] - u + w * (even - self.level(even))
-        sums = np.bincount(self.owner, best, count) / np.bincount(self.owner, 1.0 + w, count)
-        moved: Array = np.clip(sums, -self.goal.band, self.goal.band)
-        return moved
+    A solution that loses makes way for the one whose larger share of the mark is smallest. Where that one loses too, the two
+    best numbers, of different rivals, exclude each other; then one rival is met on both counts, if need be by its own levels (where
+    activations saturate the descent may find no better), and so no rival is better on both.
+    """
+    met = rivals(draft, problem, walked)
+    tried, top = [solved], best(met)
+    for mark in dict.fromkeys((top, *sorted(met, key=lambda mark: mark.gradient))):
+        for candidate in _candidates(draft, problem, walked, solved, mark, met.get(mark)):
+            tried += [candidate] if candidate is not solved else []
+            if candidate.reach.share(mark) <= MET:
+                return _compared(problem, candidate, top, tried)
+    return _compared(problem, solved, top, tried)
 
 
-@dataclass
-class _Anderson:
-    """The last few points and steps, and the combination of them that would step least (Walker & Ni 2011)."""
-
-    points: list[Array] = field(default_factory=list)
-    steps: list[Array] = field(default_factory=list)
-
-    def proposal(self, x: Array, step: Array) -> Array:
-        """Remember a point with its step, and return the step to take from there."""
-        self.points, self.steps = [*self.points, x][-MEMORY:], [*self.steps, step][-MEMORY:]
-        if len(self.points) == 1:
-            return step
-        dx, ds = (np.diff(np.array(past), axis=0).T for past in (self.points, self.steps))
-        return np.asarray(step - (dx + ds) @ np.linalg.lstsq(ds, step, rcond=1e-6)[0])
+def _candidates(
+    draft: Draft, problem: Problem, walked: Walked, solved: Solved, mark: Reach, own: Mapping[str, float] | None
+) -> Iterator[Solved]:
+    """Yield solutions that may meet a mark, the least disturbing first; `own` are the levels of a single rival."""
+    yield solved
+    yield _shared(draft, problem, walked, mark)
+    if own is not None:
+        new = draft.walk(own)
+        yield Solved(new, own, walks=2, reach=problem.reach(new.flow))
 
 
-def _descend(draft: Draft, problem: _Problem, walked: Walked) -> Solved:
-    """Walk with better and better levels until they move no more; after a step that worsens the objective, half of it."""
-    x, band, memory, share = np.zeros(len(problem.names)), problem.goal.band, _Anderson(), 1.0
-    u, v = problem.begin(walked)
-    start = best = problem.objective(u, v)
-    walks, settled = 1, False
-    while walks < WALKS and share > SMALLEST and not settled:
-        step = problem.step(x, u, v) - x
-        if float(np.abs(step).max()) < CLOSE:
-            settled = True
+def _compared(problem: Problem, winner: Solved, top: Reach, tried: list[Solved]) -> Solved:
+    """Return a solution with what all of them cost, and with both its numbers beside the best of the rivals, in words."""
+    both = "" if winner.reach.share(top) <= MET else ", which no levels were found to meet at once"
+    beside = (
+        f"; largest |ln E[y²]| {winner.reach.signal:.3g}, |ln| of the first over the last gradient {winner.reach.gradient:.3g} "
+        f"(Kaiming's modes and torch's default at best: {top.signal:.3g} and {top.gradient:.3g}{both})"
+    )
+    objective = problem.objective(*problem.read(winner.walked.flow))
+    walks = 1 + sum(s.walks - 1 for s in tried) + len(problem.goal.rivals)
+    return replace(winner, objective=objective, start=tried[0].start, walks=walks, beside=beside)
+
+
+def _shared(draft: Draft, problem: Problem, walked: Walked, mark: Reach) -> Solved:
+    """Return the solution of which both numbers are the same share of a mark, as nearly as a few bands tell.
+
+    On the front between held signals and even gradients one number falls as the other grows (in a chain twice as fast), so that
+    the larger share is smallest where they are equal: regula falsi over the band, from both ends of the front.
+    """
+    firm = replace(problem.goal, ends=FIRM, band=math.inf)
+    solved = descend(draft, replace(problem, goal=firm), walked)
+    low, high, walks = problem.reach(walked.flow), solved.reach, solved.walks
+    for _ in range(TRIALS):
+        over, under = low.uneven(mark), high.uneven(mark)
+        if under >= 0.0 or over - under < EVEN:
             break
-        ahead = memory.proposal(x, step) if share == 1.0 else share * step
-        trial = np.clip(x + np.clip(ahead, -LONGEST, LONGEST), -band, band)
-        new = draft.walk(problem.named(trial))
-        moved, walks = problem.read(new), walks + 1
-        reached = problem.objective(*moved)
-        settled = 0 <= best - reached < CLOSE * best
-        if not reached <= best:  # nor a number
-            memory, share = _Anderson(), share / 2
-            continue
-        x, (u, v), walked, best, share = trial, moved, new, reached, min(1.0, 2 * share)
-    return Solved(walked, problem.named(x), best, start, walks, settled)
+        band = low.signal + max(over, 0.0) / (max(over, 0.0) - under) * (high.signal - low.signal)
+        trial = descend(draft, replace(problem, goal=replace(firm, band=band)), walked)
+        walks += trial.walks - 1
+        solved = min(solved, trial, key=lambda candidate: candidate.reach.share(mark))
+        if abs(trial.reach.uneven(mark)) < EVEN:
+            break
+        low, high = (trial.reach, high) if trial.reach.uneven(mark) > 0.0 else (low, trial.reach)
+    return replace(solved, walks=walks)

@@ -44,8 +44,8 @@ def plan(
             without: its plan has laws then, and no predictions.
         goal: What is held constant. "forward": the second moment of every preactivation is 1. "backward": that of every
             gradient. "balanced": both as far as they agree; the gradients of the first and the last layer as even as preactivations
-            within 1/13 … 13 allow. See `GOALS`. "own": nothing, the laws are those
-            of the model's author, as `stepzero.build` recorded them; of a model built otherwise, those that its values show.
+            near 1 allow, and no worse than Kaiming's modes or torch's default on either, where levels can do that. See `GOALS`.
+            "own": nothing, the laws are those of the model's author, as `stepzero.build` recorded them; of a model built otherwise, those that its values show.
         overrides: An ordered list of (pattern, law or recipe); patterns are those of a shell; the first match wins.
         residual: What each branch adds to a residual stream: "1/sqrt(depth)", "unit", "zero-last", "fixup" …
         policies: Names "kind:choice" or "kind:choice=number" from `POLICIES`, such as "head:zero", "embedding:normal=0.02" or
