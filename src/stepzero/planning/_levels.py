@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from ._draft import Draft, Walked
 from ._goals import Goal
 from ._rivals import best, rivals
 
-FIRM = 1e4  # weight of the first and the last gradient that leaves only the band to give way
+FIRM = 1e4  # weight of the first and the last gradient under which only the band keeps them apart
 TRIALS = 3  # bands that are tried on the way to a mark
 MET = 1.0 + 1e-6  # share of a mark at which nothing is lost to it
 EVEN = 0.02  # difference of both shares of a mark that needs no further trial
@@ -69,7 +68,11 @@ def _candidates(
 ) -> Iterator[Solved]:
     """Yield solutions that may meet a mark, the least disturbing first; `own` are the levels of a single rival."""
     yield solved
-    yield _shared(draft, problem, walked, mark)
+    for inside in (
+        0.0,
+        problem.goal.inside,
+    ):  # the layers between at their targets, or with the evener gradients that norms then pass on
+        yield _shared(draft, problem, walked, mark, inside)
     if own is not None:
         new = draft.walk(own)
         yield Solved(new, own, walks=2, reach=problem.reach(new.flow))
@@ -87,13 +90,13 @@ def _compared(problem: Problem, winner: Solved, top: Reach, tried: list[Solved])
     return replace(winner, objective=objective, start=tried[0].start, walks=walks, beside=beside)
 
 
-def _shared(draft: Draft, problem: Problem, walked: Walked, mark: Reach) -> Solved:
+def _shared(draft: Draft, problem: Problem, walked: Walked, mark: Reach, inside: float) -> Solved:
     """Return the solution of which both numbers are the same share of a mark, as nearly as a few bands tell.
 
     On the front between held signals and even gradients one number falls as the other grows (in a chain twice as fast), so that
-    the larger share is smallest where they are equal: regula falsi over the band, from both ends of the front.
+    the larger share is smallest where they are equal: regula falsi over the band, between 0 and the mark.
     """
-    firm = replace(problem.goal, ends=FIRM, band=math.inf)
+    firm = replace(problem.goal, inside=inside, ends=FIRM, band=mark.signal)
     solved = descend(draft, replace(problem, goal=firm), walked)
     low, high, walks = problem.reach(walked.flow), solved.reach, solved.walks
     for _ in range(TRIALS):
