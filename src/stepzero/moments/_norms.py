@@ -8,6 +8,7 @@ Backward, with x̂ the output and s² the variance, J = (I - 11ᵀ/N - x̂x̂ᵀ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import prod
 
@@ -22,6 +23,7 @@ from stepzero.moments._members import Members
 from stepzero.moments._signal import Moments, Part, Signal, widen
 from stepzero.moments._tails import of_norm
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
+from stepzero.theory._extremes import mean_inverse_of_one
 
 
 def batch_norm(call: Call) -> Signal:
@@ -119,8 +121,9 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         change = Moments(change.mean, *(c - along * k for c, k in zip(change[1:], y[1:], strict=True)))
         return change.times(scale * inverse)
 
-    change, parts = _uneven(x) if members.channels == 1 else (x.tangent, [])
-    bend = scale.square() * inverse * _of_two(x.unevenness) * (1.0 - 1.0 / members.inputs)
+    unevenness = _felt_unevenness(x, eps * shrunk)
+    change, parts = _uneven(x, unevenness) if members.channels == 1 else (x.tangent, [])
+    bend = scale.square() * inverse * _of_two(unevenness) * (1.0 - 1.0 / members.inputs)
     parts = [
         p._replace(change=p.change.ranked(len(x.shape)).times(bend))  # of a channel's own direction 1/inputs is removed
         if p.bent
@@ -130,17 +133,29 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
     return Signal(x.shape, x.roles, y, through(change), stream=stream, parts=parts)
 
 
+def _felt_unevenness(x: Signal, share: float) -> float:
+    """Return E[v + eps]·E[1/(v + eps)] where a single weight makes v, and eps alone keeps it finite; else that without eps.
+
+    Args:
+        x: What is normalised.
+        share: eps over E[v + eps].
+    """
+    if not math.isinf(x.unevenness):
+        return x.unevenness
+    return mean_inverse_of_one(share / (1.0 - share)) if 0.0 < share < 1.0 else 1.0
+
+
 def _of_two(unevenness: float) -> float:
     """E[w²w'²/v²]·E[v]²/(E[w²]E[w'²]) = n/(n + 2) for two of n weights that make v, known by E[v]E[1/v] = n/(n - 2)."""
     return unevenness / (2.0 * unevenness - 1.0)
 
 
-def _uneven(x: Signal) -> tuple[Moments, list[Part]]:
+def _uneven(x: Signal, unevenness: float) -> tuple[Moments, list[Part]]:
     """Let the change that starts between weights and norm meet E[1/v], not 1/E[v]: the whole change, and its parts."""
     assert x.tangent is not None
-    if x.tap is None or x.unevenness == 1.0:
+    if x.tap is None or unevenness == 1.0:
         return x.tangent, list(x.parts)
-    more = (x.unevenness - 1.0) * x.tap
+    more = (unevenness - 1.0) * x.tap
     whole = x.tangent._replace(second=x.tangent.second + more)
     if not x.parts:
         return whole, []

@@ -7,6 +7,7 @@ borders, strides, dilation, groups and transposition come out exact, with no cas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -173,14 +174,16 @@ def _partial_means(x: Signal, w: Signal, op: Operator) -> Tensor | float:
 
 
 def _unevenness(m: Moments, w: Signal, op: Operator, fan: float) -> float:
-    """Return E[v]·E[1/v] of a channel's variance v over the draws of its few (Gaussian) weights.
+    """Return E[v]·E[1/v] of a channel's variance v over the draws of its few (Gaussian) weights: endless for a single one.
 
     All weights of a channel count that any place uses: 8.3 of a padded 3×3 on a 3×3 map, where an output meets 5.4.
     """
-    if w.known is not None or not 2.0 < fan < 200.0:
+    if w.known is not None or not 0.0 < fan < 200.0 or not bool((w.second > w.mean**2).any()):
         return 1.0
     taps = op.taps()
     fan = max(fan, w.shape[1] * taps) if len(w.shape) > 2 else fan
+    if fan <= 2.0:
+        return math.inf if fan <= 1.0 else 1.0
     private, near, apart = (float(t.detach().mean()) for t in (m.second, m.near, m.apart))
     spread = private - apart
     rho = min(max((near - apart) / spread, 0.0), 0.999) if spread > 0 else 0.0

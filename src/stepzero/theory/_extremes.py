@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import erfcx, ndtr
 
 from stepzero.theory._hermite import ORDER, Expansion, ValueAndSlope, _closed, _polynomials
 from stepzero.theory._panels import legendre, panels
@@ -114,3 +114,20 @@ def mean_inverse(rho: float, taps: float, fan: float) -> float:
     jacobian = 2.0 * u / (1.0 - u) ** 3 / fan
     integrand = np.exp(-0.5 * np.sum(times[:, None] * np.log1p(2.0 * t * values[:, None]), axis=0))
     return float(np.sum(w * integrand * jacobian) * np.sum(times * values))
+
+
+def mean_inverse_of_one(eps: float) -> float:
+    r"""Return E[v + ε]·E[1/(v + ε)] for v = w² with one Gaussian weight w of variance 1: √(π/2ε) for small ε.
+
+    E[1/(w² + ε)] = ∫₀^∞ e^(-εt) (1 + 2t)^(-1/2) dt = √(π/2ε)·e^(ε/2)·erfc(√(ε/2)): without ε it is endless. Nearly all of
+    it comes from weights |w| < √ε, of which there are 2 in 1000 at ε = 1e-5.
+
+    Args:
+        eps: ε > 0, in units of the variance that w has on average.
+
+    Examples:
+        >>> round(mean_inverse_of_one(1e-5))  # what a 1×1 depthwise convolution in front of a batch norm has
+        395
+    """
+    root = np.sqrt(eps / 2.0)
+    return float((1.0 + eps) * np.sqrt(np.pi) / 2.0 / root * erfcx(root))
