@@ -64,6 +64,27 @@ def test_weights_with_a_mean_also_pass_what_their_inputs_share(hold, weight):
     hold(nn.Linear(12, 16, bias=False), (5, 12), weight=weight)
 
 
+class ChannelAttention(nn.Module):
+    """A gate from neighbouring channels by one small filter (ECA, Wang et al. 2020)."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        gate = self.filter(x.mean((2, 3)).unsqueeze(1)).sigmoid()
+        return gate.reshape(*x.shape[:2], 1, 1).expand_as(x)
+
+
+def test_one_filter_over_channels_makes_channels():
+    """The places of a map share their gate; those of two inputs do not."""
+    graph = capture(ChannelAttention(), (4, 8, 5, 5))
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    m = propagate(graph, {}, {"filter.weight": (0 * one, 25 * one)}).signals[graph.outputs[0]].moments
+    assert torch.equal(m.elsewhere, m.second) and torch.equal(m.apart, m.across)
+    assert float(m.across.mean()) < 0.95 * float(m.second.mean())
+
+
 def test_a_known_kernel_is_a_fixed_map(hold):
     hold(Blur(), (3, 8, 9, 9))
 

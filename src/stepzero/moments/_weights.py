@@ -277,19 +277,26 @@ def convolution(call: Call, x: Signal, w: Signal) -> Operator:
     average = taps.mean()
     taps = taps / average if bool(average > 0) else torch.ones_like(taps)
     g = Geometry(call.op, call.node.arguments, x.shape, call.shape, taps)
-    roles = R.replaced(x.roles, call.shape, range(2, len(x.shape)), "position")
-    roles = (*roles[:1], R.single(call.shape[1], "channel"), *roles[2:])
     return Operator(
         g.variance,
         g.shared,
         g.beside,
         g.given,
         g.stride,
-        roles,
+        _roles(x, call.shape),
         g.fold,
         g.taps_in_use,
         g.meetings if g.groups > 1 and not g.transposed else None,  # a dense one is taken as wide: a Gaussian
     )
+
+
+def _roles(x: Signal, shape: Sequence[int]) -> R.Roles:
+    """A convolution makes channels and positions; one filter that runs over neighbouring channels (ECA) makes channels alone."""
+    along: list[R.Role] = [
+        "channel" if x.shape[1] == 1 and R.is_all(axis, "channel") else "position" for axis in x.roles[2:]
+    ]
+    kernel = (R.single(n, role) for n, role in zip(shape[2:], along, strict=True))
+    return (x.roles[0], R.single(shape[1], "channel"), *kernel)
 
 
 def _alive(second: Tensor) -> Tensor:
