@@ -173,3 +173,25 @@ def test_a_blur_sees_what_neighbours_share_fade_with_distance():
     means, errors = torch.stack(rows).mean(0), torch.stack(rows).std(0) / 40**0.5
     predicted = torch.stack([y.second.mean(), y.moments.near.mean()])
     assert ((means - predicted).abs() <= 4 * errors + 0.01 * means[0]).all()
+
+
+def test_places_of_a_known_grid_share_what_their_features_share():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            t = torch.arange(6.0)[:, None] * torch.tensor([0.1, 0.5, 2.0, 4.0])
+            waves = torch.cat([t.sin(), t.cos()], 1).T  # (8, 6)
+            grid = torch.cat([waves[:, :, None].expand(8, 6, 6), waves[:, None].expand(8, 6, 6)])
+            self.register_buffer("grid", grid[None])
+            self.conv = nn.Conv2d(16, 24, 1, bias=False)
+
+        def forward(self, x):
+            return x + self.conv(self.grid)
+
+    net = Positions()
+    graph = capture(net, (2, 24, 6, 6))
+    law = torch.zeros((), dtype=torch.float64), torch.tensor(1 / 8, dtype=torch.float64)
+    y = propagate(graph, {}, {"conv.weight": law}, on_unknown="error").signals[graph.outputs[0]]
+    q, total = net.grid.square().mean(), net.grid.mean((2, 3)).square().mean() * 36
+    assert y.average(y.second) == pytest.approx(1 + 2 * float(q))
+    assert y.average(y.elsewhere) == pytest.approx(2 * float(total - q) / 35)  # of E[w²] Σ_c x_c(p) x_c(p')

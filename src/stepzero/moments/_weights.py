@@ -21,7 +21,7 @@ from stepzero.moments._call import Call, Load
 from stepzero.moments._geometry import Geometry
 from stepzero.moments._meetings import Meetings
 from stepzero.moments._places import centred, shifted
-from stepzero.moments._signal import Moments, Part, Signal, Tails, ranked
+from stepzero.moments._signal import Moments, Part, Signal, Tails, placed, ranked
 from stepzero.moments._tails import of_weights
 from stepzero.network import Node, Ref
 from stepzero.theory._extremes import mean_inverse
@@ -50,6 +50,8 @@ def weighted(call: Call) -> Signal:
     Variances that differ between taps are kept; between channels they are averaged.
     """
     x, w = call.operand(INPUT.get(call.op, "input")), call.operand(WEIGHT.get(call.op, "weight"))
+    if OPERATORS[call.op] is convolution:  # a grid of known numbers: positions in Fourier features
+        x = placed(x, R.guess(x.shape))
     op = OPERATORS[call.op](call, x, w)
     with torch.no_grad():
         m = without_mean(x.moments, x.roles) if w.centred else x.moments
