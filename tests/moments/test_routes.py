@@ -69,3 +69,12 @@ def test_windows_of_one_map_add_up_to_its_places_many_times():
 
 def test_an_outer_product(hold):
     hold(Of(torch.outer), (12,), (9,), moments=WHITE)
+
+
+def test_values_put_where_numbers_say():
+    known = torch.arange(0, 40, 4)
+    predicted, found = second(lambda x, y: x.index_put((known,), 3 * y[:10]), (40, 8), (40, 8))
+    assert predicted == pytest.approx(0.75 + 0.25 * 9)
+    assert predicted == pytest.approx(found, rel=0.1)
+    predicted, found = second(lambda x, y: x.index_put((y[:, 0].argsort()[:10],), 3 * y[:10]), (40, 8), (40, 8))
+    assert predicted == pytest.approx(found, rel=0.1)

@@ -230,6 +230,10 @@ SAMPLES |= {
 SAMPLES |= {
     **{name: named(name) for name in ("asinh", "ceil", "cosh", "exp2", "floor", "frac", "round", "sign", "sinc", "trunc")},
     "clip": named("clip", -0.5, 0.8), "fmod": named("fmod", 0.7), "remainder": named("remainder", 0.7), "logsumexp": named("logsumexp", [2]),
+    "as_strided": one(lambda x: x.contiguous().as_strided((4, 5, 6), (96, 6, 1)), (4, 16, 6)), "masked_select": one(lambda x: x.masked_select(x.flip(1) > 0)),
+    "take": one(lambda x: x.take(torch.arange(40))), "take_along_dim": two(lambda a, b: a.take_along_dim(b.argsort(2), 2)),
+    "index_put": two(lambda a, b: a.index_put((torch.arange(3),), 2 * b[:3])), "cdist": two(lambda a, b: torch.cdist(a, b), (20, 96)),
+    "linalg_norm": one(lambda x: torch.linalg.norm(x, dim=(2, 3))), "norm": one(lambda x: aten.norm(x, 2, [2, 3])),
     "grid_sampler": one(lambda x: F.grid_sample(x, 1.6 * torch.rand(4, 5, 5, 2) - 0.8, align_corners=False)),
     "sort": one(lambda x: x.sort(2).values), "topk": one(lambda x: aten.topk(x, 3, 2)[0]),
     "col2im": one(lambda x: F.fold(x, (6, 6), 3, padding=1), (4, 18, 36)),

@@ -17,6 +17,7 @@ from stepzero.moments._call import Call, Rule, dimensions
 from stepzero.moments._hidden import hidden, seen
 from stepzero.moments._joins import binary, larger
 from stepzero.moments._signal import Moments, Signal, ranked
+from stepzero.moments._signs import sign
 from stepzero.theory._extremes import expand_maximum
 from stepzero.theory._log_sum import log_sum
 
@@ -24,13 +25,32 @@ from stepzero.theory._log_sum import log_sum
 def length(call: Call) -> Signal:
     """The Euclidean norm along axes: √Σ E[x²], the same everywhere; right within 1/n for n independent elements.
 
-    No change passes: what divides by it sees a constant.
+    The 1-norm of what cannot be negative is its sum. No change passes: what divides by it sees a constant.
     """
-    if float(call.argument("ord", 2) or 2) != 2.0:
+    order = float(call.argument("ord", call.argument("p")) or 2)
+    if order == 1.0 and sign(call.graph, call.node.inputs[0]) > 0:
+        x = call.operand("self")
+        dims = dimensions(call.argument("dim"), len(x.shape))
+        return _without(call, x, dims, _certain(_total(x, x.mean, dims)))
+    if order != 2.0:
         raise NoRuleError(f"{call.op} (at {call.where}) of order {call.argument('ord')} has no rule")
     x = call.operand("self")
     dims = dimensions(call.argument("dim"), len(x.shape))
     return _without(call, x, dims, _certain(_total(x, x.second, dims).sqrt()))
+
+
+def distance(call: Call) -> Signal:
+    """cdist: Euclidean distances of rows, √Σ E[(a - b)²], the same everywhere; right within 1/n for n independent elements.
+
+    No change passes: nearest codes are found by it.
+    """
+    a, b = call.operand("x1"), call.operand("x2")
+    if float(call.argument("p", 2.0)) != 2.0:
+        raise NoRuleError(f"{call.op} (at {call.where}) of order {call.argument('p')} has no rule")
+    means = a.average(a.mean) * b.average(b.mean)
+    square = a.shape[-1] * (a.average(a.second) + b.average(b.second) - 2.0 * means)
+    m = _certain(torch.full((1,) * len(call.shape), max(square, 0.0) ** 0.5, dtype=torch.float64))
+    return Signal(call.shape, (*a.roles[:-1], R.single(call.shape[-1], "channel")), m)
 
 
 def variance(call: Call) -> Signal:
@@ -163,7 +183,8 @@ def _without(call: Call, x: Signal, dims: Sequence[int], m: Moments, change: Mom
 
 
 EXTENTS: dict[str, Rule] = {
-    "linalg_vector_norm": length,
+    **dict.fromkeys(("linalg_vector_norm", "linalg_norm", "norm"), length),
+    "cdist": distance,
     "logsumexp": log_total,
     "var": variance,
     **dict.fromkeys(("amax", "amin", "max", "min"), largest),

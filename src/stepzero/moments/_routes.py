@@ -14,6 +14,7 @@ from stepzero.moments._choices import picked
 from stepzero.moments._joins import multiply, summed
 from stepzero.moments._moves import trimmed
 from stepzero.moments._signal import Moments, Signal, ranked, widen
+from stepzero.network import Ref
 
 
 def merged(call: Call) -> Signal:
@@ -45,7 +46,7 @@ def written_at(call: Call) -> Signal:
     index = call.graph.values[call.node.arguments["index"].id]
     one = torch.ones((1,) * len(call.shape), dtype=torch.float64)
     if value is None and index.known is not None:
-        return _written(call, x, call.operand("src"))
+        return _written(call, x, call.operand("src"), "src")
     if value is None:
         source = call.operand("src")
         flat = Signal(call.shape, source.roles, *source.mapped(lambda m: m.each(lambda t: t.mean() * one)))
@@ -54,9 +55,26 @@ def written_at(call: Call) -> Signal:
     return _mixed(call, x, flat, min(1.0, prod(index.shape) / prod(call.shape)))
 
 
-def _written(call: Call, x: Signal, source: Signal) -> Signal:
+def put_at(call: Call) -> Signal:
+    """index_put: at known places, exact; at others, in as many as there are values, each as likely."""
+    x, source = call.operand("self"), call.operand("values")
+    if call.argument("accumulate"):
+        raise NoRuleError(f"{call.op} (at {call.where}) that accumulates has no rule")
+    refs = [ref for ref in call.node.arguments["indices"] if isinstance(ref, Ref)]
+    if all(call.graph.values[ref.id].known is not None for ref in refs):
+        return _written(call, x, source, "values")
+    if not bool(torch.isfinite(x.second).all()) or not bool(torch.isfinite(source.second).all()):
+        raise NoRuleError(
+            f"{call.op} (at {call.where}) with numbers that are not finite, at places that depend on data, has no rule"
+        )
+    one = (1,) * len(call.shape)
+    flat = Signal(call.shape, x.roles, *source.mapped(lambda m: m.each(lambda t: t.mean().reshape(one))))
+    return _mixed(call, x, flat, min(1.0, prod(source.shape) / prod(call.shape)))
+
+
+def _written(call: Call, x: Signal, source: Signal, name: str) -> Signal:
     def run(p: Tensor, q: Tensor) -> Tensor:
-        return trimmed(call.run(self=x.full(p).contiguous(), src=source.full(q).contiguous()))
+        return trimmed(call.run(self=x.full(p).contiguous(), **{name: source.full(q).contiguous()}))
 
     zero = torch.zeros((), dtype=torch.float64)
     change = None
@@ -145,6 +163,7 @@ def folded(call: Call) -> Signal:
 
 ROUTES: dict[str, Rule] = {
     "col2im": folded,
+    "index_put": put_at,
     "masked_scatter": merged,
     "scatter": written_at,
     **dict.fromkeys(("index_add", "scatter_add"), added_at),

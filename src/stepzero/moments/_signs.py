@@ -22,7 +22,8 @@ _POSITIVE = "abs exp relu relu6 sigmoid softmax _softmax softplus square sqrt rs
 _KEEPS = (
     "alias clone contiguous detach to _to_copy type_as view reshape flatten unflatten _unsafe_view squeeze unsqueeze expand "
     "expand_as broadcast_to permute transpose movedim swapaxes slice select narrow split split_with_sizes chunk unbind repeat "
-    "repeat_interleave tile pad constant_pad_nd roll flip cumsum sum mean dropout tril triu"
+    "repeat_interleave tile pad constant_pad_nd roll flip cumsum sum mean dropout tril triu "
+    "topk sort gather index_select index amax amin"
 )
 POSITIVE, KEEPS = frozenset(_POSITIVE.split()), frozenset(_KEEPS.split())  # zeros may come in
 

@@ -73,7 +73,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "index_select": M.selected,
         "unfold": M.moves(M.unfolded),
         "im2col": M.moves(M.patches),
-        "gather": M.gathered,
+        **dict.fromkeys(("gather", "as_strided", "masked_select", "take", "take_along_dim"), M.gathered),
         **dict.fromkeys(_PAD.split(), S.padded),
         **dict.fromkeys(("cat", "concat", "concatenate"), S.joined),
         "alias_update": S.updated,
