@@ -72,7 +72,8 @@ def contracted(
 ) -> tuple[Moments, Moments | None]:
     """Return the moments and the change of Σ_k a_k b_k; rows of a softmax mix values as in attention."""
     left, right = views or (_flat, _by_column if rows and R.is_all(b.roles[-1], "channel") else _flat)
-    by_left = None if a.tangent is None else contraction(left(a.tangent), right(b.moments))
+    by_row = rows and "position" in R.of(a.roles[-2])  # a change may live at one token alone: a class token's query
+    by_left = None if a.tangent is None else contraction((_by_row if by_row else left)(a.tangent), right(b.moments))
     by_right = None if b.tangent is None else contraction(left(a.moments), right(b.tangent))
     attended = (mixture(call, a, b, by_left) or turned_mixture(call, a, b, by_right)) if rows else None
     if attended is not None:
@@ -82,6 +83,13 @@ def contracted(
 
 def _flat(m: Moments) -> Moments:
     return m.each(lambda t: t.mean())
+
+
+def _by_row(m: Moments) -> Moments:
+    """Average over all but the rows."""
+    return m.each(
+        lambda t: t.mean(dim=[d for d in range(t.dim()) if d != t.dim() - 2]).unsqueeze(-1) if t.dim() > 1 else t
+    )
 
 
 def _by_column(m: Moments) -> Moments:
