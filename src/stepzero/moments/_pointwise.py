@@ -22,9 +22,10 @@ from stepzero.moments._repeats import Repeats
 from stepzero.moments._signal import Moments, Part, Signal, Source, Tails
 from stepzero.moments._stream import bearable, limited, stream_of
 from stepzero.moments._tails import in_units_of_all
-from stepzero.theory._hermite import Expansion, PiecewiseLinear, curvature, expand, incline, pair
+from stepzero.theory._hermite import Expansion, PiecewiseLinear, bend_of, expand, incline, power_sum
 
 Array = NDArray[np.float64]
+KINDS = (("near", "across"), ("elsewhere", "apart"))  # of pairs: at a like place, and at any other one
 Evaluated = tuple[Moments, Moments | None]  # moments and tangent
 
 
@@ -147,40 +148,50 @@ class _Pairs:
     """A Gaussian signal as NumPy arrays, each place of its own once, with the correlations that its pair moments mean."""
 
     def __init__(self, root: Signal, tails: Tails) -> None:
-        self.repeats, m = Repeats.of(root.moments, len(root.shape))
+        self.repeats, m = Repeats.of(root.moments.ranked(max(t.dim() for t in root.moments)), len(root.shape))
         mean, variance = torch.broadcast_tensors(m.mean, m.second - m.mean**2)
         self.m, self.roles, self.tails = m, root.roles, tails
         self.kurtosis = bearable(self.tails.own)
         self.mean: Array = mean.numpy()
         self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
         self._far = tuple(self._average_places(t[..., None])[..., 0] for t in (self.mean, self.sd))
-        self._rho: dict[tuple[int, bool], Array] = {}
+        self._rho = self._correlations()
+
+    def _correlations(self) -> Array:
+        """Return the correlations behind E[x x'], shape (2, 2, *map): with a like place, with the average other one (`KINDS`)."""
+        kinds = (getattr(self.m, kind).numpy() for side in KINDS for kind in side)
+        *products, _ = np.broadcast_arrays(*kinds, self.mean)
+        mean, sd = (
+            np.stack(np.broadcast_arrays(own, far))[:, None]
+            for own, far in zip((self.mean, self.sd), self._far, strict=True)
+        )
+        scale = self.sd * sd
+        covariance = np.stack(products).reshape(2, 2, *products[0].shape) - self.mean * mean
+        rho = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
+        return np.asarray(np.clip(rho, -1.0, 1.0))
 
     def moments(self, a: Array, second: Array) -> Moments:
         """Return the six moments of a function with these Hermite coefficients."""
-        m, far = self.m, self._average_places(a)
-        done: dict[tuple[int, bool], Tensor] = {}
+        orders = np.moveaxis(a, -1, 0)
+        terms = np.stack([orders * orders, orders * np.moveaxis(self._average_places(a), -1, 0)], axis=1)[:, :, None]
+        paired = power_sum(terms, self._rho)
+        excess = self._excess()
+        if excess.any():
+            paired = paired + np.where(excess != 0.0, excess / 2.0 * bend_of(terms, self._rho), 0.0)
+        pairs = {kind: self._lean(kind, paired[i, j]) for i, side in enumerate(KINDS) for j, kind in enumerate(side)}
+        mean = torch.from_numpy(np.ascontiguousarray(a[..., 0]))
+        return Moments(mean, torch.from_numpy(second), **pairs).each(self.repeats.spread)
 
-        def paired(t: Tensor, apart: bool) -> Tensor:
-            if (key := (id(t), apart)) not in done:
-                done[key] = torch.as_tensor(pair(a, far if apart else a, self.rho(t, apart)))
-            return done[key]
-
-        def strayed(t: Tensor, apart: bool, excess: float) -> Tensor:
-            if not excess:
-                return paired(t, apart)
-            other = np.broadcast_to(far, a.shape) if apart else a
-            return paired(t, apart) + excess / 2.0 * torch.from_numpy(curvature(a, other, self.rho(t, apart)))
-
+    def _excess(self) -> Array:
+        """Return by how much each kind of pair strays beyond a Gaussian, shape (2, 2, 1 …); an input that is alike does not."""
         _, near, elsewhere, across, apart = self.tails
-        return Moments(
-            torch.from_numpy(np.ascontiguousarray(a[..., 0])),
-            torch.from_numpy(second),
-            strayed(m.near, False, near),
-            strayed(m.elsewhere, True, elsewhere),
-            paired(m.across, False) if m.across is m.second else strayed(m.across, False, across),
-            strayed(m.apart, True, apart),
-        ).each(self.repeats.spread)
+        across = 0.0 if self.m.across is self.m.second else across
+        return np.array([[near, across], [elsewhere, apart]]).reshape(2, 2, *(1,) * self.mean.ndim)
+
+    def _lean(self, kind: str, a: Array) -> Tensor:
+        """Keep one of what neither the signal nor this kind of pair varies along."""
+        sizes = np.broadcast_shapes(getattr(self.m, kind).shape, self.mean.shape)
+        return torch.from_numpy(a[tuple(slice(n) for n in sizes)])
 
     def through(self, e: Expansion, change: Moments) -> Moments:
         """Return a small change behind the function with this expansion."""
@@ -191,25 +202,14 @@ class _Pairs:
     def bent(self, e: Expansion, change: Moments) -> Moments:
         """Return the pairs that the bend of the function makes of a change: E[φ''φ''] times what they bring."""
         b = e.slopes(self.sd.ravel()).reshape(*self.mean.shape, -1)
-        sides = ((b, self.sd, False), (self._average_places(b), self._far[1], True))
-        kinds = zip((self.m.near, self.m.elsewhere), (change.near, change.elsewhere), sides, strict=True)
+        sides = ((b, self.sd), (self._average_places(b), self._far[1]))
         made = []
-        for product, pairs, (other, sd, apart) in kinds:
+        for pairs, rho, (other, sd) in zip((change.near, change.elsewhere), self._rho[:, 0], sides, strict=True):
             area = self.sd * sd
-            bend = incline(b, np.broadcast_to(other, b.shape), self.rho(product, apart))
+            bend = incline(b, np.broadcast_to(other, b.shape), rho)
             share = torch.from_numpy(np.where(area > 0.0, bend / np.where(area > 0.0, area, 1.0), 0.0))
             made.append(pairs * self.repeats.spread(share))
         return change._replace(near=made[0], elsewhere=made[1])
-
-    def rho(self, product: Tensor, apart: bool) -> Array:
-        """Return the correlation behind E[x x'], with the average other place or with a like one."""
-        if (key := (id(product), apart)) not in self._rho:
-            mean, sd = self._far if apart else (self.mean, self.sd)
-            scale = self.sd * sd
-            covariance = product.numpy() - self.mean * mean
-            rho = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
-            self._rho[key] = np.asarray(np.clip(rho, -1.0, 1.0))
-        return self._rho[key]
 
     def _average_places(self, a: Array) -> Array:
         """Average over position axes, kept with size 1 (the last axis of `a` is extra)."""

@@ -122,6 +122,8 @@ def products(kernel: Tensor) -> list[tuple[Tensor, ...]]:
 
 def multiplied(t: Tensor, d: int, matrix: Tensor) -> Tensor:
     """Multiply axis d by a banded matrix."""
+    if min(matrix.shape) <= 2 * BLOCK and d >= -2:
+        return t @ matrix.T if d == -1 else matrix @ t
     y: Tensor = _Along.apply(t.transpose(d, -1), matrix)  # type: ignore[no-untyped-call]
     return y.transpose(d, -1)
 

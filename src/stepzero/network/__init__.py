@@ -1,5 +1,6 @@
 """Network: a model as data. Capture runs it on meta; replay proves the record on real tensors."""
 
+from ._calm import collector_paused as collector_paused
 from ._calm import random_state_kept as random_state_kept
 from ._calm import unmoved as unmoved
 from ._capture import capture as capture

@@ -52,6 +52,18 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause Python's cyclic garbage collector: it would look through all that the process holds, again and again."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@contextlib.contextmanager
 def eager_switches() -> Iterator[None]:
     """Switch off what hides ops from a dispatch mode or refuses a single example, and back on."""
     import torch.fx.experimental._config as fx_config

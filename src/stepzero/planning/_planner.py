@@ -9,7 +9,7 @@ from torch import nn
 
 from stepzero.errors import PlanError
 from stepzero.moments import RULES, OnUnknown, Rule
-from stepzero.network import ModelInputs, capture, unmoved
+from stepzero.network import ModelInputs, capture, collector_paused, unmoved
 
 from ._draft import begin
 from ._entries import entries_of, notes_of
@@ -21,6 +21,7 @@ from ._policies import Policy, read_policies
 
 
 @unmoved
+@collector_paused()
 def plan(
     model: nn.Module,
     inputs: Any = None,

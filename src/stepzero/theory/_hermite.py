@@ -189,17 +189,25 @@ def pair(a: Array, b: Array, rho: Array) -> Array:
     return total
 
 
+def power_sum(terms: Array, rho: Array) -> Array:
+    """Return Σ_n terms[n]·ρⁿ along the first axis, by Horner's rule."""
+    total = np.array(np.broadcast_to(terms[-1], np.broadcast_shapes(terms.shape[1:], rho.shape)))
+    for term in terms[-2::-1]:
+        total *= rho
+        total += term
+    return total
+
+
+def bend_of(terms: Array, rho: Array) -> Array:
+    """Return ½ d²/dρ² of `power_sum`: what E[φ φ'] gains where ρ itself scatters, per unit of its variance."""
+    n = np.arange(2.0, len(terms))
+    return power_sum((terms[2:].T * (n * (n - 1.0) / 2.0)).T, rho)
+
+
 def incline(a: Array, b: Array, rho: Array) -> Array:
     """Return d/dρ of `pair`: of slopes, sd²·E[φ'' φ'']."""
     root = np.sqrt(np.arange(1.0, a.shape[-1]))
     return pair(a[..., 1:] * root, b[..., 1:] * root, rho)
-
-
-def curvature(a: Array, b: Array, rho: Array) -> Array:
-    """Return ½ d²/dρ² of `pair`: what E[φ φ'] gains where ρ itself scatters, per unit of its variance."""
-    n = np.arange(2.0, a.shape[-1])
-    bent = np.sqrt(n * (n - 1.0) / 2.0)
-    return pair(a[..., 2:] * bent, b[..., 2:] * bent, rho)
 
 
 def _scale_cuts(sd: Array) -> tuple[float, ...]:
