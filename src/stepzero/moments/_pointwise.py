@@ -191,7 +191,7 @@ class _Pairs:
     def _lean(self, kind: str, a: Array) -> Tensor:
         """Keep one of what neither the signal nor this kind of pair varies along."""
         sizes = np.broadcast_shapes(getattr(self.m, kind).shape, self.mean.shape)
-        return torch.from_numpy(a[tuple(slice(n) for n in sizes)])
+        return torch.as_tensor(a[tuple(slice(n) for n in sizes)])
 
     def through(self, e: Expansion, change: Moments) -> Moments:
         """Return a small change behind the function with this expansion."""
