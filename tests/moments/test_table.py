@@ -234,7 +234,6 @@ SAMPLES |= {
     "take": one(lambda x: x.take(torch.arange(40))), "take_along_dim": two(lambda a, b: a.take_along_dim(b.argsort(2), 2)),
     "index_put": two(lambda a, b: a.index_put((torch.arange(3),), 2 * b[:3])), "cdist": two(lambda a, b: torch.cdist(a, b), (20, 96)),
     "linalg_norm": one(lambda x: torch.linalg.norm(x, dim=(2, 3))), "norm": one(lambda x: aten.norm(x, 2, [2, 3])),
-    "grid_sampler": one(lambda x: F.grid_sample(x, 1.6 * torch.rand(4, 5, 5, 2) - 0.8, align_corners=False)),
     "sort": one(lambda x: x.sort(2).values), "topk": one(lambda x: aten.topk(x, 3, 2)[0]),
     "col2im": one(lambda x: F.fold(x, (6, 6), 3, padding=1), (4, 18, 36)),
     "masked_scatter": two(lambda a, b: a.masked_scatter(torch.arange(8) > 3, 2 * b)),

@@ -144,15 +144,22 @@ def _input(x: Signal, layout: Layout, way: int) -> C.Input:
     if not _placed(x, layout):
         return C.Input(second, 0.0, max(pair, 0.0))
     alike = 0.0
-    for _ in range(8):  # E[x x'] of the average other step is that of distant ones, and near ones have more
-        share, others = C.recurring(alike, layout.steps), pair
-        distant = min(others, (others - share * near) / max(1.0 - share, 0.1))
+    for _ in range(8):  # E[x x'] of the average other place is that of distant ones, and near ones have more
+        share = C.recurring(alike, layout.steps) * _own(x, layout)
+        distant = min(pair, (pair - share * near) / max(1.0 - share, 0.1))
         alike = min(max((near - distant) / (q - distant), 0.0), 0.999) if q > distant else 0.0
     return C.Input(second, alike, max(distant, 0.0))
 
 
 def _placed(x: Signal, layout: Layout) -> bool:
     return "position" in R.of(x.roles[layout.axis])
+
+
+def _own(x: Signal, layout: Layout) -> float:
+    """The share of other places that are steps of the same sequence: few where a map is read row by row."""
+    if not _placed(x, layout) or len(layout.ways[0]) != layout.steps:  # packed rows know their own sequence alone
+        return 1.0
+    return min(1.0, (layout.steps - 1) / max(R.count(x.roles, "position") - 1, 1))
 
 
 def _in_time(x: Signal, m: Moments, layout: Layout) -> Tensor:
@@ -167,25 +174,28 @@ def _output(x: Signal, course: C.Course, channels: int, layout: Layout) -> Signa
     roles = (*x.roles[:-1], R.single(channels, "channel"))
     over_time = {name: layout.tensor(rows, rank) for name, rows in course._asdict().items()}
     mean, second, near, pair = (over_time[name] for name in ("mean", "second", "near", "pair"))
-    m = Moments(mean, second, near, over_time["others"], pair, pair)
+    others = pair + (over_time["others"] - pair) * _own(x, layout)
+    m = Moments(mean, second, near, *((others, pair) if _placed(x, layout) else (pair, others)), pair)
     if x.tangent is None:
         return Signal(shape, roles, m)
     c = x.tangent.each(lambda t: ranked(t, rank).mean(-1, keepdim=True))
-    return Signal(shape, roles, m, _changed(c, over_time, _in_time(x, c, layout), layout.steps))
+    return Signal(shape, roles, m, _changed(c, over_time, x, layout))
 
 
-def _changed(c: Moments, gains: Mapping[str, Tensor], others: Tensor, steps: int) -> Moments:
-    """Return the change of h for that of x, of which `others` is what the average other step shares."""
+def _changed(c: Moments, gains: Mapping[str, Tensor], x: Signal, layout: Layout) -> Moments:
+    """Return the change of h for that of x."""
     gain, next_gain = gains["gain"], gains["next_gain"]
     memory = (next_gain / gain.clamp_min(1e-300)).clamp(0.0, 0.95)  # of the layer, and taken for that of the change
-    share = C.recurring(float(memory.mean()), steps)
-    common = (others - share * c.near) / max(1.0 - share, 0.1)
+    share = C.recurring(float(memory.mean()), layout.steps) * _own(x, layout)
+    common = (_in_time(x, c, layout) - share * c.near) / max(1.0 - share, 0.1)
     private, beside = c.second - common, c.near - common
     longer = 2 * memory / (1 - memory**2)  # Σ of 2 fᵏ rᵏ⁻¹ over steps k apart, for a change of memory r = f
     second = gain * (private + longer * beside) + common * gains["steady_gain"]
     near = private * next_gain + common * gains["steady_next_gain"]
-    far = c.elsewhere * gains["pair_gain"] + private * next_gain * share
-    return Moments(c.mean, second, near, far, *(t * gains["pair_gain"] for t in c[4:]))
+    elsewhere, across, apart = (t * gains["pair_gain"] for t in c[3:])
+    far = private * next_gain * share
+    pairs = (elsewhere + far, across) if _placed(x, layout) else (elsewhere, across + far)
+    return Moments(c.mean, second, near, *pairs, apart)
 
 
 def _final(shape: Sequence[int], layout: Layout, ends: Sequence[tuple[Signal, C.Course]], *, cell: bool) -> Signal:

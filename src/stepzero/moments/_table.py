@@ -28,7 +28,6 @@ from stepzero.moments._ranks import RANKS
 from stepzero.moments._recurrent import RECURRENT
 from stepzero.moments._reductions import REDUCTIONS
 from stepzero.moments._routes import ROUTES
-from stepzero.moments._sampling import SAMPLING
 from stepzero.moments._scans import SCANS
 from stepzero.moments._smoothing import SMOOTHING
 from stepzero.moments._spectra import SPECTRA
@@ -110,7 +109,6 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **NORMS,
         # pooling, resizing, reductions
         **SMOOTHING,
-        **SAMPLING,
         **MAX_POOLS,
         **REDUCTIONS,
         **EXTENTS,
