@@ -8,7 +8,6 @@ from stepzero.moments._flow import Flow as Flow
 from stepzero.moments._leaves import kept_moments as kept_moments
 from stepzero.moments._pointwise import Pointwise as Pointwise
 from stepzero.moments._propagate import OnUnknown as OnUnknown
-from stepzero.moments._propagate import is_weight_op as is_weight_op
 from stepzero.moments._propagate import propagate as propagate
 from stepzero.moments._roles import count as count
 from stepzero.moments._signal import Knob as Knob
@@ -27,4 +26,5 @@ from stepzero.moments._weight_norms import spectral_norm as spectral_norm
 from stepzero.moments._weight_norms import weight_scatter as weight_scatter
 from stepzero.moments._weights import OPERATORS as OPERATORS
 from stepzero.moments._weights import input_argument as input_argument
+from stepzero.moments._weights import is_weight_op as is_weight_op
 from stepzero.moments._weights import weight_argument as weight_argument

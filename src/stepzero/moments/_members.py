@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepzero.moments import _roles as R
+from stepzero.moments._energies import others
 from stepzero.moments._signal import Moments, Signal
 from stepzero.theory._quadratic import inverse_and_shares
 
@@ -113,12 +114,14 @@ class Members:
     def without_mean(self, m: Moments) -> Moments:
         """Subtract the set's own mean; another input's or place's mean is its own where the set does not hold it."""
         row = self.pairs(m)
-        removed = 2 * row - self.mean(row)
+        whole, far = self.mean(row), self._other_places(row)
+        removed = 2 * row - whole
         places, inputs = self.places > 1, self.inputs > 1
-        across = removed if inputs else self._between(m, m.across, m.apart)
-        both = row - (row - self.mean(row)) / max(1, self.places - 1)  # of a place and of another one, on average
-        elsewhere = both if places else self._between(m, m.elsewhere, m.apart)
-        apart = both if places and inputs else self._between(m, m.across if places else m.elsewhere, m.apart)
+        of_input = row + others(row, self.inputs) - whole  # of an element and of its like in another input, on average
+        of_place, of_both = row + far - whole, row + others(far, self.inputs) - whole
+        across = of_input if inputs else self._between(m, m.across, m.apart)
+        elsewhere = of_place if places else self._between(m, m.elsewhere, m.apart)
+        apart = of_both if places and inputs else self._between(m, m.across if places else m.elsewhere, m.apart)
         return Moments(
             m.mean - self.mean(m.mean),
             m.second - removed,
@@ -126,6 +129,32 @@ class Members:
             m.elsewhere - elsewhere,
             m.across - across,
             m.apart - (apart if places or inputs else self._between(m, m.apart, m.apart)),
+        )
+
+    def along(self, change: Moments, y: Moments) -> tuple[Tensor, ...]:
+        """Return what the projection off the output x̂ takes from each kind of pair of a change, over E[x̂ x̂'].
+
+        With a = Σ δ x̂/N, E[(δ - x̂a)²] = E[δ²] - 2E[δ x̂ a] + E[x̂²]E[a²]: for a typical element that is E[δ²] - E[x̂²]E[a²]. An
+        input that is strong loses more.
+        """
+        product = Moments(change.mean, *(c * k for c, k in zip(change[1:], y[1:], strict=True)))
+        met = self.pairs(product)
+        whole = self.mean(met)
+        if self.channels > 1 or not y.second.dim() or y.second.shape[0] != self.inputs or self.inputs == 1:
+            return (whole,) * 5
+        dims = [d for d in self.dims if d]
+        met, second = (t.mean(dim=dims, keepdim=True) if dims else t for t in (met, y.second))
+        own = 2.0 * met / second.clamp_min(1e-6) - whole
+        both = 0.5 * (own + others(own, self.inputs))
+        return own, own, own, both, both
+
+    def _other_places(self, row: Tensor) -> Tensor:
+        """Average what belongs to an element over the other places of its input."""
+        dims = [d for d in self.dims if d and row.dim()]
+        return (
+            row - (row - row.mean(dim=dims, keepdim=True)) * (self.places / (self.places - 1))
+            if dims and self.places > 1
+            else row
         )
 
     def _between(self, m: Moments, own: Tensor, other: Tensor) -> Tensor:

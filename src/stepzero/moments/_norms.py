@@ -18,10 +18,11 @@ from torch import Tensor
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Rule
 from stepzero.moments._channels import one_of_each, runs_of, spread
+from stepzero.moments._energies import held_back
 from stepzero.moments._joins import add, multiply
 from stepzero.moments._members import Members
 from stepzero.moments._signal import Moments, Part, Signal, widen
-from stepzero.moments._tails import of_norm
+from stepzero.moments._tails import fourth, of_norm
 from stepzero.moments._weight_norms import standardised_weight, weight_norm
 from stepzero.theory._extremes import mean_inverse_of_one
 
@@ -81,8 +82,8 @@ def normalise(x: Signal, dims: Sequence[int], *, eps: float, centre: bool = True
     """
     first, group = runs_of(x) if 1 not in dims else (None, None)
     if first is None or group is None:
-        return _with_tails(_normalised(x, dims, eps, centre), x, dims, centre)
-    few = _normalised(one_of_each(x, first, group), dims, eps, centre)
+        return _with_tails(_normalised(x, dims, eps, centre, x), x, dims, centre)
+    few = _normalised(one_of_each(x, first, group), dims, eps, centre, x)
     y = Signal(x.shape, x.roles, *few.mapped(lambda m: spread(m, group)), stream=few.stream)
     return _with_tails(y, x, dims, centre)
 
@@ -95,7 +96,8 @@ def _with_tails(y: Signal, x: Signal, dims: Sequence[int], centre: bool) -> Sign
     return y
 
 
-def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Signal:
+def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool, whole: Signal) -> Signal:
+    """Normalise a signal, or one channel of each run of a `whole` one."""
     if centre and prod(x.shape[d] for d in dims) == 1:  # one member is its own mean
         return x.scaled(0.0)
     members = Members.of(x, dims)
@@ -109,6 +111,7 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
         inverse, more = members.scatter(m.times(scale), centre=centre)
         inverse = 1.0 + (inverse - 1.0) * felt
         y = Moments(y.mean, y.second.clamp_min(0.0), *(t + s * felt for t, s in zip(y[2:], more[2:], strict=True)))
+        y, livelier = _held_back(whole, y, members) if centre else (y, 1.0)
     shrunk = float(scale.mean())
     stream = x.stream.times(shrunk**0.5)
     if x.tangent is None:
@@ -117,9 +120,9 @@ def _normalised(x: Signal, dims: Sequence[int], eps: float, centre: bool) -> Sig
     def through(change: Moments) -> Moments:
         change = change.ranked(len(x.shape))
         change = members.without_mean(change) if centre else change
-        along = members.mean(members.pairs(_product(change, y)))
-        change = Moments(change.mean, *(c - along * k for c, k in zip(change[1:], y[1:], strict=True)))
-        return change.times(scale * inverse)
+        along = members.along(change, y)
+        change = Moments(change.mean, *(c - a * k for a, c, k in zip(along, change[1:], y[1:], strict=True)))
+        return change.times(scale * inverse * livelier)
 
     unevenness = _felt_unevenness(x, eps * shrunk)
     change, parts = _uneven(x, unevenness) if members.channels == 1 else (x.tangent, [])
@@ -145,6 +148,14 @@ def _felt_unevenness(x: Signal, share: float) -> float:
     return mean_inverse_of_one(share / (1.0 - share)) if 0.0 < share < 1.0 else 1.0
 
 
+def _held_back(x: Signal, y: Moments, members: Members) -> tuple[Moments, Tensor | float]:
+    """Let strong inputs of a batch keep less of a channel that they make large (`_energies.held_back`)."""
+    if members.channels > 1 or members.inputs == 1:
+        return y, 1.0
+    own, _, elsewhere, across, apart = fourth(x, x.moments, x.tails, centred=True)
+    return held_back(x, y, (own, elsewhere, across, apart), members.places)
+
+
 def _of_two(unevenness: float) -> float:
     """E[w²w'²/v²]·E[v]²/(E[w²]E[w'²]) = n/(n + 2) for two of n weights that make v, known by E[v]E[1/v] = n/(n - 2)."""
     return unevenness / (2.0 * unevenness - 1.0)
@@ -161,11 +172,6 @@ def _uneven(x: Signal, unevenness: float) -> tuple[Moments, list[Part]]:
         return whole, []
     *others, own = x.parts
     return whole, [*others, own._replace(change=own.change._replace(second=own.change.second + more))]
-
-
-def _product(change: Moments, y: Moments) -> Moments:
-    """E[dx dx'] E[x̂ x̂'] for every kind of pair: what the projection along the output averages."""
-    return Moments(change.mean, *(c * k for c, k in zip(change[1:], y[1:], strict=True)))
 
 
 def _affine(call: Call, y: Signal, axis: int | None) -> Signal:

@@ -17,6 +17,7 @@ from torch import Tensor
 from stepzero.moments import _roles as R
 from stepzero.moments._call import tensor64
 from stepzero.moments._channels import one_of_each, runs_of, spread
+from stepzero.moments._energies import inputs_of, others, varies
 from stepzero.moments._expansions import expand_unique
 from stepzero.moments._repeats import Repeats
 from stepzero.moments._signal import Moments, Part, Signal, Source, Tails
@@ -70,6 +71,10 @@ class Pointwise:
             return Pointwise(f"{self.key}({inner.key})", self._composed(inner), linear.kinks, linear)
         kinks = tuple(sorted({*inner.kinks, *preimage(inner.function, self.kinks)}))
         return Pointwise(f"{self.key}({inner.key})", self._composed(inner), kinks, slope_spread=self.slope_spread)
+
+    def squared(self) -> Pointwise:
+        """Return φ²."""
+        return Pointwise(f"({self.key})²", lambda z: self.function(z).square(), self.kinks)
 
     def _composed(self, inner: Pointwise) -> Callable[[Tensor], Tensor]:
         return lambda z: self.function(inner.function(z))
@@ -154,17 +159,14 @@ class _Pairs:
         self.kurtosis = bearable(self.tails.own)
         self.mean: Array = mean.numpy()
         self.sd: Array = variance.clamp_min(0.0).sqrt().numpy()
-        self._far = tuple(self._average_places(t[..., None])[..., 0] for t in (self.mean, self.sd))
+        self.inputs = inputs_of(root) if varies(root) else 1
         self._rho = self._correlations()
 
     def _correlations(self) -> Array:
         """Return the correlations behind E[x x'], shape (2, 2, *map): with a like place, with the average other one (`KINDS`)."""
         kinds = (getattr(self.m, kind).numpy() for side in KINDS for kind in side)
         *products, _ = np.broadcast_arrays(*kinds, self.mean)
-        mean, sd = (
-            np.stack(np.broadcast_arrays(own, far))[:, None]
-            for own, far in zip((self.mean, self.sd), self._far, strict=True)
-        )
+        mean, sd = (self._partners(t[..., None])[..., 0] for t in (self.mean, self.sd))
         scale = self.sd * sd
         covariance = np.stack(products).reshape(2, 2, *products[0].shape) - self.mean * mean
         rho = np.where(scale > 0, covariance / np.where(scale > 0, scale, 1.0), 0.0)
@@ -172,8 +174,7 @@ class _Pairs:
 
     def moments(self, a: Array, second: Array) -> Moments:
         """Return the six moments of a function with these Hermite coefficients."""
-        orders = np.moveaxis(a, -1, 0)
-        terms = np.stack([orders * orders, orders * np.moveaxis(self._average_places(a), -1, 0)], axis=1)[:, :, None]
+        terms = np.moveaxis(a * self._partners(a), -1, 0)
         paired = power_sum(terms, self._rho)
         excess = self._excess()
         if excess.any():
@@ -202,18 +203,25 @@ class _Pairs:
     def bent(self, e: Expansion, change: Moments) -> Moments:
         """Return the pairs that the bend of the function makes of a change: E[φ''φ''] times what they bring."""
         b = e.slopes(self.sd.ravel()).reshape(*self.mean.shape, -1)
-        sides = ((b, self.sd), (self._average_places(b), self._far[1]))
+        sides = zip(self._partners(b)[:, 0], self._partners(self.sd[..., None])[:, 0, ..., 0], strict=True)
         made = []
         for pairs, rho, (other, sd) in zip((change.near, change.elsewhere), self._rho[:, 0], sides, strict=True):
             area = self.sd * sd
-            bend = incline(b, np.broadcast_to(other, b.shape), rho)
+            bend = incline(b, other, rho)
             share = torch.from_numpy(np.where(area > 0.0, bend / np.where(area > 0.0, area, 1.0), 0.0))
             made.append(pairs * self.repeats.spread(share))
         return change._replace(near=made[0], elsewhere=made[1])
 
-    def _average_places(self, a: Array) -> Array:
-        """Average over position axes, kept with size 1 (the last axis of `a` is extra)."""
-        return self.repeats.average(a, R.axes(self.roles, "position")) if a.ndim - 1 == len(self.roles) else a
+    def _partners(self, a: Array) -> Array:
+        """Return what the partners of an element have, on average: the like of `a` for each kind of pair (`KINDS`).
+
+        Another input's is its own unless inputs are followed one by one: shape (2, 1, …) then, and (2, 2, …) otherwise. The last
+        axis of `a` is extra.
+        """
+        whole = a.ndim - 1 == len(self.roles)
+        far = self.repeats.average(a, R.axes(self.roles, "position")) if whole else a
+        sides = np.stack([a, np.broadcast_to(far, a.shape)])
+        return sides[:, None] if self.inputs == 1 else np.stack([[t, others(t, self.inputs)] for t in sides])
 
 
 def preimage(f: Callable[[Tensor], Tensor], targets: Sequence[float]) -> list[float]:

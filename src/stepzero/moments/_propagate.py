@@ -13,13 +13,14 @@ from stepzero.errors import NoRuleError
 from stepzero.moments import _roles as R
 from stepzero.moments._call import Call, Load, Rule, Weights, tensor64
 from stepzero.moments._flow import Flow
+from stepzero.moments._following import Following
 from stepzero.moments._joins import summed
 from stepzero.moments._leaves import channel_last_inputs, input_signal, parameter_signal
 from stepzero.moments._probe import probed
 from stepzero.moments._signal import Moments, Part, Signal, constant, nothing
 from stepzero.moments._stream import Stream
 from stepzero.moments._table import COMPLEX, RULES, SPONTANEOUS
-from stepzero.moments._weights import input_argument, weight_argument
+from stepzero.moments._weights import is_weight_op
 from stepzero.network import Graph, Node
 
 LARGE = 1 << 14  # elements of a moment map
@@ -86,9 +87,11 @@ class _Walk:
     probed: list[str] = field(default_factory=list)
     passed: list[str] = field(default_factory=list)
     last_uses: dict[int, int] = field(default_factory=dict)
+    inputs: Following = field(init=False)
 
     def __post_init__(self) -> None:
         """Learn where each value is read for the last time."""
+        self.inputs = Following(self.graph)
         self.last_uses = {v: node.id for node in self.graph.nodes for v in node.inputs}
 
     def leaves(self, inputs: Mapping[str, Signal | Moments | Tensor], buffers: Mapping[str, Tensor]) -> None:
@@ -116,9 +119,11 @@ class _Walk:
         if all(0 in v.shape for v in outputs):  # no box was found
             self.signals.update((v.id, nothing(v.shape)) for v in outputs)
             return
+        self.inputs.even(node, self.signals)
         call = Call(self.graph, node, self.signals, self.weights, self.numbers)
         for v, signal in zip(node.outputs, self._rule(call), strict=False):
             if signal is not None:
+                signal = self.inputs.strayed(node, signal, self.signals)
                 self.signals[v] = self._tapped(call, signal if node.grad and node.op != "detach" else stopped(signal))
         self._release(node)
 
@@ -183,14 +188,6 @@ class _Walk:
         return Signal(
             signal.shape, signal.roles, signal.moments, tangent, unevenness=few, tap=tap, parts=parts, tails=tails
         )
-
-
-def is_weight_op(node: Node, signals: Mapping[int, Signal]) -> bool:
-    """Say whether a node multiplies its input by a weight."""
-    w, x = weight_argument(node), input_argument(node)
-    if w is None or x is None or w not in signals or x not in signals:
-        return False
-    return node.op not in ("matmul", "mm") or signals[w].knob is not None
 
 
 def averaged(x: Signal) -> Signal:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from stepzero.moments._call import Call
 from stepzero.moments._flow import Flow
-from stepzero.moments._propagate import Fixed, is_weight_op
-from stepzero.moments._weights import CHANNEL_AXIS, OPERATORS, input_argument, weight_argument
+from stepzero.moments._propagate import Fixed
+from stepzero.moments._weights import CHANNEL_AXIS, OPERATORS, input_argument, is_weight_op, weight_argument
 from stepzero.network import Node
 
 

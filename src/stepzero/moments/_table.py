@@ -54,6 +54,14 @@ MOVES = frozenset(
     f"{_STAY} {_RESHAPE} {_PERMUTE} {_CUT} {_SHIFT} {_SHUFFLE} index_select select unbind expand expand_as broadcast_to".split()
 )
 
+_ELEMENTWISE = f"{_POINTWISE} prelu add sub rsub mul multiply div divide true_divide"
+KEEP_INPUTS = frozenset(  # ops that treat the inputs of a batch one by one, and whose rules follow them so
+    (
+        *f"{_STAY} {_RESHAPE} {_CUT} {_PAD} {_ELEMENTWISE} cat concat concatenate".split(),
+        *OPERATORS, *NORMS, *MAX_POOLS, *SMOOTHING, *REDUCTIONS, *NOISE,
+    )
+)  # fmt: skip
+
 _COMPLEX = "mean sum cat concat concatenate stack repeat tile repeat_interleave einsum bmm matmul mm index gather copy alias_update dropout"
 _ARITHMETIC = "add sub rsub mul multiply div divide true_divide"
 

@@ -40,18 +40,18 @@ def of_norm(x: Signal, y: Moments, places: int, inputs: int) -> Tails:
     Exact for s that all members share with weights (3(1 + 2/n) → 3, 3κ/n → 3κ/(n + 2)) and for N independent Gaussians,
     whose kurtosis becomes -6/(N + 2); to first order in the scatter of s² otherwise.
     """
-    before = _fourth(x, x.moments, x.tails, centred=True)
+    before = fourth(x, x.moments, x.tails, centred=True)
     own, _, elsewhere, across, apart = before
     row = own + (places - 1) * elsewhere
     column = across + (places - 1) * apart
     inside = (row + (inputs - 1) * column) / (places * inputs)
     other = inside if inputs > 1 else column / places  # two sets of one input each
     wanted = (own / inside, before[1] / inside, elsewhere / inside, across / other, apart / other)
-    gaussian = _fourth(x, y, Tails(), centred=False)
+    gaussian = fourth(x, y, Tails(), centred=False)
     return Tails(*(t - g if abs(t - g) > NEGLIGIBLE else 0.0 for t, g in zip(wanted, gaussian, strict=True)))
 
 
-def _fourth(x: Signal, m: Moments, tails: Tails, *, centred: bool) -> tuple[float, ...]:
+def fourth(x: Signal, m: Moments, tails: Tails, *, centred: bool) -> tuple[float, ...]:
     """E[x² x'²] in units of the variance squared, for each kind of pair; `centred`: less what a channel has in common."""
     floor = x.average(m.apart) if centred else 0.0
     variance = x.average(m.second) - floor

@@ -8,7 +8,7 @@ borders, strides, dilation, groups and transposition come out exact, with no cas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -317,6 +317,14 @@ def input_argument(node: Node) -> int | None:
     """Return the value that a weight op multiplies, or None for other ops."""
     x = node.arguments.get(INPUT.get(node.op, "input")) if node.op in OPERATORS else None
     return x.id if isinstance(x, Ref) else None
+
+
+def is_weight_op(node: Node, signals: Mapping[int, Signal]) -> bool:
+    """Say whether a node multiplies its input by a weight."""
+    w, x = weight_argument(node), input_argument(node)
+    if w is None or x is None or w not in signals or x not in signals:
+        return False
+    return node.op not in ("matmul", "mm") or signals[w].knob is not None
 
 
 OPERATORS: dict[str, Callable[[Call, Signal, Signal], Operator]] = {
