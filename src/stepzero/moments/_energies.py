@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stepzero.network import Graph
 
 Lean = TypeVar("Lean", Tensor, NDArray[np.float64])
+MOST_SCATTER = 2.0  # E[v] E[1/v] of four independent members: of two it is endless
 MOST_INPUTS = 32  # of larger batches the moments would be too large to write out
 LEAST = 1e-5  # a variance of the energies that is not worth writing inputs out
 AMPLIFIERS = frozenset(("silu", "gelu", "mish", "hardswish"))  # what gates alone make of an energy is little
@@ -184,5 +185,6 @@ def held_back(x: Signal, y: Moments, fourth: tuple[float, ...], places: int) -> 
     values = energy.reshape(inputs, -1).T.numpy()
     inverse, shares = inverse_and_shares(values, np.full(values.shape, count))
     alike, _ = inverse_and_shares(np.ones((1, inputs)), np.full((1, inputs), count))
+    livelier = inverse.clip(1.0, MOST_SCATTER) / alike.clip(1.0, MOST_SCATTER)
     kept = torch.from_numpy(shares.T.reshape(energy.shape)) * inputs / energy
-    return times(y, kept), torch.from_numpy((inverse / alike).reshape(1, *energy.shape[1:]))
+    return times(y, kept), torch.from_numpy(livelier.reshape(1, *energy.shape[1:]))

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepzero.moments import _roles as R
-from stepzero.moments._energies import others
+from stepzero.moments._energies import MOST_SCATTER, others
 from stepzero.moments._signal import Moments, Signal
 from stepzero.theory._quadratic import inverse_and_shares
 
 Array = NDArray[np.float64]
-MOST_SCATTER = 2.0  # E[v] E[1/v] of four independent members: of two it is endless
 
 
 @dataclass(frozen=True)
