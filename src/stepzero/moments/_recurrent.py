@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,24 +94,42 @@ class _Layers:
 
     def run(self, x: Signal, layer: int) -> tuple[Signal, list[C.Course]]:
         """Return one layer's output, its directions side by side, and what each did over its own steps."""
-        courses = []
-        for direction in range(self.directions):
-            at = (layer * self.directions + direction) * self.pieces
-            courses.append(self._follow(self.weights[at : at + self.pieces], _input(x, self.layout, direction)))
-        ways = [[self.layout.over_rows(t, d) for t in course] for d, course in enumerate(courses)]
-        merged = C.Course(*(np.mean(both, axis=0) for both in zip(*ways, strict=True)))
+        courses: list[C.Course] = []
+        ways = [self._way(x, layer, direction) for direction in range(self.directions)]
+        for way in ways:
+            courses.append(courses[0] if courses and way.is_like(ways[0]) else C.follow(self.kind.step, *way))
+        rows = [[self.layout.over_rows(t, d) for t in course] for d, course in enumerate(courses)]
+        merged = C.Course(*(np.mean(both, axis=0) for both in zip(*rows, strict=True)))
         others = np.mean([self.layout.of_sequence(course.others) for course in courses], axis=0)
         merged = merged._replace(others=others)
         width = (self.weights[self.pieces - 1] if self.projected else self.weights[1]).shape
         channels = self.directions * (width[0] if self.projected else width[1])
         return _output(x, merged, channels, self.layout), courses
 
-    def _follow(self, weights: Sequence[Signal], x: C.Input) -> C.Course:
+    def _way(self, x: Signal, layer: int, direction: int) -> _Way:
+        at = (layer * self.directions + direction) * self.pieces
+        weights = self.weights[at : at + self.pieces]
         drive = drive_of(self.kind, weights[: 2 + 2 * self.biases])
         hidden, *rest = (0.0 if s is None else s.average(s.second) for s in self.starts)
         state = rest[0] if rest else hidden
         projected = weights[-1].average(weights[-1].second) * weights[-1].shape[1] if self.projected else 1.0
-        return C.follow(self.kind.step, drive, x, hidden, state, projected)
+        return _Way(drive, _input(x, self.layout, direction), hidden, state, projected)
+
+
+class _Way(NamedTuple):
+    """What `follow` is told of one direction of a layer."""
+
+    drive: C.Drive
+    x: C.Input
+    hidden: float
+    state: float
+    projected: float
+
+    def is_like(self, other: _Way) -> bool:
+        """Say whether the other direction does the same, number by number."""
+        pairs = zip((*self.drive, self.x.second), (*other.drive, other.x.second), strict=True)
+        alike = (self.x.near, self.x.pair, *self[2:]) == (other.x.near, other.x.pair, *other[2:])
+        return alike and all(np.array_equal(a, b) for a, b in pairs)
 
 
 def drive_of(kind: Kind, weights: Sequence[Signal]) -> C.Drive:
